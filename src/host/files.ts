@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto';
+import { lstat, open, readFile, rename, rm, statfs } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { codeOf, fail } from '../errors.ts';
+import { mountsUnder } from './mounts.ts';
+
+/** Files that survive a power cut, and trees that go away whole. */
+
+/**
+ * Replaces a file so that after a power cut it holds either its old bytes or all of the new ones, and once this
+ * resolves the new ones. The mode is set exactly, whatever the umask.
+ */
+export async function writeDurable(
+  path: string,
+  bytes: string | Uint8Array,
+  { mode = 0o600 }: { mode?: number } = {},
+): Promise<void> {
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`);
+  try {
+    await using file = await open(temporary, 'wx', 0o600);
+    await file.chmod(mode);
+    await file.writeFile(bytes);
+    await file.sync();
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    throw cause;
+  }
+  await syncDirectory(dirname(path));
+}
+
+/** Makes a directory's entries durable: what was created, renamed or removed in it. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+/** Renames, and makes that durable on both sides. The new name first: a cut in between leaves two names, never none. */
+export async function renameDurable(from: string, to: string): Promise<void> {
+  await rename(from, to);
+  await syncDirectory(dirname(to));
+  if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
+}
+
+/** A file's bytes, or undefined where there is none. */
+export async function readIfThere(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    if (isAbsence(cause)) return undefined;
+    throw cause;
+  }
+}
+
+/**
+ * Removes a file or a whole tree, never following links; absent is fine. Refuses with a Failure while something is
+ * mounted at or below `path`: what is mounted there is not ours to delete.
+ */
+export async function removeTree(path: string): Promise<void> {
+  const mounts = (await isDirectory(path)) ? await mountsUnder(path) : [];
+  if (mounts.length > 0) throw fail.host(`cannot remove ${path}: ${mounts[0]} is a mount point`);
+  await rm(path, { recursive: true, force: true });
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isDirectory();
+  } catch (cause) {
+    if (isAbsence(cause)) return false;
+    throw cause;
+  }
+}
+
+/** Room on the file system that holds `path`, as an unprivileged writer sees it. Where inodes are unlimited, 2^53-1. */
+export async function spaceOf(
+  path: string,
+): Promise<{ totalBytes: number; freeBytes: number; freeInodes: number }> {
+  const { bsize, blocks, bavail, files, ffree } = await statfs(path);
+  return {
+    totalBytes: blocks * bsize,
+    freeBytes: bavail * bsize,
+    freeInodes: files === 0 ? Number.MAX_SAFE_INTEGER : ffree,
+  };
+}
+
+/** Whether an error says no more than that a path is not there. */
+export function isAbsence(cause: unknown): boolean {
+  const code = codeOf(cause);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}

@@ -1,0 +1,123 @@
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
+import type * as Koffi from 'koffi';
+
+/** Text goes as UTF-8 with a closing NUL; a Buffer is passed as it is, so a name in one must carry its own NUL. */
+type Bytes = string | Uint8Array;
+
+/** The C functions that Node lacks. Each returns -1 on failure: wrap the call in {@link succeed}. */
+export interface Libc {
+  mount(source: Bytes, target: Bytes, type: string | null, flags: number, data: string | null): number;
+  umount2(target: Bytes, flags: number): number;
+  mknod(path: Bytes, mode: number, device: number): number;
+  lsetxattr(path: Bytes, name: string, value: Uint8Array, size: number, flags: number): number;
+  lgetxattr(path: Bytes, name: string, value: Uint8Array, size: number): number;
+  llistxattr(path: Bytes, list: Uint8Array, size: number): number;
+  setns(fd: number, kind: number): number;
+  syncfs: ((fd: number) => number) & {
+    async(fd: number, done: (error: unknown, result: number) => void): void;
+  };
+  posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
+  socket(domain: number, type: number, protocol: number): number;
+  connect(fd: number, address: Uint8Array, size: number): number;
+  send(fd: number, bytes: Uint8Array, size: number, flags: number): number;
+  recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
+  shutdown(fd: number, how: number): number;
+  /** Calls back each time the descriptor is ready, until stopped. Runs outside Node's ticks: only set things in motion there. */
+  poll(fd: number, wish: Readiness, onReady: () => void): PollHandle;
+  /** `errno` of the call just made. */
+  errno(): number;
+}
+
+export interface Readiness {
+  readable?: boolean;
+  writable?: boolean;
+}
+
+export interface PollHandle {
+  start(wish: Readiness, onReady: () => void): void;
+  stop(): void;
+  close(): void;
+}
+
+let loaded: Libc | undefined;
+
+/** The C library, loaded on first use: koffi costs 9 MB of RSS (most of it Node's own shared text), and tools without containers never need it. */
+export function libc(): Libc {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Libc {
+  const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
+  // the defaults are 3 MB of blocks; the largest argument here is a mount's option page
+  koffi.config({ sync_stack_size: 256 << 10, sync_heap_size: 256 << 10, resident_async_pools: 1 });
+  const library = koffi.load(null);
+  return {
+    mount: library.func('int mount(const void *, const void *, const char *, unsigned long, const char *)'),
+    umount2: library.func('int umount2(const void *, int)'),
+    mknod: loadMknod(library),
+    lsetxattr: library.func('int lsetxattr(const void *, const char *, const void *, size_t, int)'),
+    lgetxattr: library.func('long lgetxattr(const void *, const char *, void *, size_t)'),
+    llistxattr: library.func('long llistxattr(const void *, void *, size_t)'),
+    setns: library.func('int setns(int, int)'),
+    syncfs: library.func('int syncfs(int)'),
+    posix_fadvise: library.func('int posix_fadvise(int, long, long, int)'),
+    socket: library.func('int socket(int, int, int)'),
+    connect: library.func('int connect(int, const void *, unsigned int)'),
+    send: library.func('long send(int, const void *, size_t, int)'),
+    recv: library.func('long recv(int, void *, size_t, int)'),
+    shutdown: library.func('int shutdown(int, int)'),
+    poll: (fd, wish, onReady) => koffi.node.poll(fd, wish, onReady),
+    errno: () => koffi.errno(),
+  };
+}
+
+/** Before glibc 2.33 `mknod` was an inline function around `__xmknod`; boards on Debian 11 and Ubuntu 20.04 still have that. */
+function loadMknod(library: ReturnType<typeof Koffi.load>): Libc['mknod'] {
+  try {
+    return library.func('int mknod(const void *, unsigned int, uint64_t)');
+  } catch {
+    const xmknod = library.func('int __xmknod(int, const void *, unsigned int, uint64_t *)');
+    const version = process.arch === 'arm' || process.arch === 'ia32' ? 1 : 0; // glibc's _MKNOD_VER
+    return (path, mode, device) => xmknod(version, path, mode, [device]);
+  }
+}
+
+/** A path as C takes it. One with a NUL inside would silently name something else, so it is refused. */
+export function cPath(path: string | Uint8Array): Bytes {
+  const hasNul = typeof path === 'string' ? path.includes('\0') : path.includes(0);
+  if (hasNul) throw systemError(constants.errno.EINVAL, 'path', path);
+  return typeof path === 'string' ? path : Buffer.concat([path, Buffer.alloc(1)]);
+}
+
+/** Runs one call and returns its result; -1 throws Node's kind of system error with `code`, `syscall` and `path`. */
+export function succeed(
+  syscall: string,
+  path: string | Uint8Array | undefined,
+  call: (c: Libc) => number,
+): number {
+  const c = libc();
+  const result = call(c);
+  if (result === -1) throw systemError(c.errno(), syscall, path);
+  return result;
+}
+
+/** An error as Node's own `fs` would throw it. */
+export function systemError(
+  errno: number,
+  syscall: string,
+  path?: string | Uint8Array,
+): NodeJS.ErrnoException {
+  const name = Object.entries(constants.errno).find(([, number]) => number === errno)?.[0] ?? `E${errno}`;
+  const [code, text] = getSystemErrorMap().get(-errno) ?? [name, 'system error'];
+  const where =
+    path === undefined ? '' : ` '${typeof path === 'string' ? path : Buffer.from(path).toString()}'`;
+  const error: NodeJS.ErrnoException = new Error(`${code}: ${text}, ${syscall}${where}`);
+  error.errno = -errno;
+  error.code = code;
+  error.syscall = syscall;
+  if (path !== undefined) error.path = typeof path === 'string' ? path : Buffer.from(path).toString();
+  return error;
+}

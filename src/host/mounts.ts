@@ -1,0 +1,61 @@
+import { readFile, realpath } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+
+/** One line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+export interface Mount {
+  readonly mountPoint: string;
+  readonly type: string;
+  readonly source: string;
+  /** Options of the file system itself; a cgroup hierarchy's controllers are here. */
+  readonly superOptions: readonly string[];
+}
+
+/** Every mount point at or below `prefix`, deepest and newest first: the order to unmount them in. */
+export async function mountsUnder(prefix: string): Promise<string[]> {
+  const top = await locate(prefix);
+  const inside = top === '/' ? '/' : `${top}/`;
+  return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
+    .map(({ mountPoint }) => mountPoint)
+    .filter((mountPoint) => mountPoint === top || mountPoint.startsWith(inside))
+    .reverse()
+    .sort((a, b) => depthOf(b) - depthOf(a));
+}
+
+/** The kernel lists paths without links. A dead network mount cannot be resolved itself, its parent can. */
+async function locate(path: string): Promise<string> {
+  const absolute = resolve(path);
+  const parent = async () => join(await realpath(dirname(absolute)), basename(absolute));
+  return realpath(absolute)
+    .catch(parent)
+    .catch(() => absolute);
+}
+
+function depthOf(path: string): number {
+  return path === '/' ? 0 : path.split('/').length - 1;
+}
+
+/** Reads the text of a mountinfo file, oldest mount first. */
+export function parseMounts(mountinfo: string): Mount[] {
+  const mounts: Mount[] = [];
+  for (const line of mountinfo.split('\n')) {
+    // a varying number of optional fields ends with a dash
+    const [before, after] = line.split(' - ', 2);
+    const mountPoint = before?.split(' ')[4];
+    const [type, source, superOptions] = after?.split(' ') ?? [];
+    if (mountPoint === undefined || type === undefined) continue;
+    mounts.push({
+      mountPoint: decodeOctal(mountPoint),
+      type,
+      source: decodeOctal(source ?? ''),
+      superOptions: (superOptions ?? '').split(','),
+    });
+  }
+  return mounts;
+}
+
+/** Space, tab, newline and backslash are written as three octal digits; bytes above 127 are as they are. */
+function decodeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}
