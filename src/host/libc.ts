@@ -21,7 +21,15 @@ export interface Libc {
   posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   socket(domain: number, type: number, protocol: number): number;
   connect(fd: number, address: Uint8Array, size: number): number;
-  send(fd: number, bytes: Uint8Array, size: number, flags: number): number;
+  send: ((fd: number, bytes: Uint8Array, size: number, flags: number) => number) & {
+    async(
+      fd: number,
+      bytes: Uint8Array,
+      size: number,
+      flags: number,
+      done: (error: unknown, result: number) => void,
+    ): void;
+  };
   recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
   shutdown(fd: number, how: number): number;
   /** Calls back each time the descriptor is ready, until stopped. Runs outside Node's ticks: only set things in motion there. */
@@ -51,8 +59,6 @@ export function libc(): Libc {
 
 function load(): Libc {
   const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi;
-  // the defaults are 3 MB of blocks; the largest argument here is a mount's option page
-  koffi.config({ sync_stack_size: 256 << 10, sync_heap_size: 256 << 10, resident_async_pools: 1 });
   const library = koffi.load(null);
   return {
     mount: library.func('int mount(const void *, const void *, const char *, unsigned long, const char *)'),
