@@ -1,0 +1,192 @@
+import { join } from 'node:path';
+import { type BoardProfile, detectBoard, findBoard, type Machine } from './config/boards.ts';
+import { readMachine } from './config/machine.ts';
+import { allOptions, helpText } from './config/options.ts';
+import { type Release, release } from './config/release.ts';
+import { type DaemonKeys, defaultHost } from './config/schema.ts';
+import { parseSize } from './config/sizes.ts';
+import { type Environment, gatherKeys } from './config/sources.ts';
+import { Failure, fail } from './errors.ts';
+import { parseArguments } from './lib/arguments.ts';
+
+/** How the daemon is to run: flags, configuration file and board in one. Frozen; each part is handed its own values. */
+export interface Config {
+  /** `unix:///path` or `fd://`. */
+  readonly hosts: string[];
+  /** Group of the unix sockets; undefined leaves them to root. */
+  readonly group: string | undefined;
+  readonly pidfile: string;
+  readonly logLevel: 'debug' | 'info' | 'warn' | 'error' | 'fatal';
+  /** `KEY=VALUE`. */
+  readonly labels: string[];
+  readonly shutdownTimeoutMs: number;
+  readonly apiVersionCeiling: DaemonKeys['api-version-ceiling'];
+  readonly apiVersionFloor: string;
+  readonly supervisorCompat: boolean;
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly board: BoardProfile;
+  /** Why this board: what was detected, or that it was named. */
+  readonly boardReason: string;
+  /** `http://` or `https://` and the host, without a path. */
+  readonly registryMirrors: string[];
+  readonly insecureRegistries: string[];
+  readonly maxConcurrentDownloads: number;
+  readonly maxDownloadAttempts: number;
+  /** A key of `runtimes`. */
+  readonly defaultRuntime: string;
+  /** crun and runc among them. */
+  readonly runtimes: Record<string, { path: string; args: string[] }>;
+  readonly logDriver: DaemonKeys['log-driver'];
+  /** Of each container's log: the size of one file and how many are kept. */
+  readonly logMaxBytes: number;
+  readonly logMaxFiles: number;
+  /** Name of the default bridge's interface. */
+  readonly bridge: string;
+  /** The bridge's address and prefix length; undefined lets the network choose. */
+  readonly bip: string | undefined;
+  readonly fixedCidr: string | undefined;
+  readonly mtu: number;
+  readonly icc: boolean;
+  readonly ipMasq: boolean;
+  readonly ipForward: boolean;
+  readonly dns: string[];
+  readonly dnsSearch: string[];
+  readonly dnsOptions: string[];
+  readonly release: Release;
+  /** What the operator should hear at start-up: keys that do nothing here. */
+  readonly warnings: string[];
+}
+
+/** What the command line asks for: to run, or only to print something. An exit code other than 0 goes to stderr. */
+export type Invocation =
+  | { readonly kind: 'run'; readonly config: Config }
+  | { readonly kind: 'print'; readonly text: string; readonly exitCode: number };
+
+/**
+ * Reads flags, environment and configuration file. Never throws for what an operator may have written wrongly: that
+ * comes back as a text that names it, with exit code 1.
+ */
+export function loadConfig(
+  argv: readonly string[],
+  env: Environment,
+  { machine = readMachine }: { machine?: () => Machine } = {},
+): Invocation {
+  try {
+    const flags = parseArguments(argv, allOptions());
+    if (flags.values.get('help') === true) return print(helpText());
+    if (flags.values.get('version') === true) {
+      return print(`skerryd version ${release.version}, build ${release.commit}\n`);
+    }
+    if (flags.rest[0] !== undefined) throw fail.config(`unexpected argument: ${flags.rest[0]}`);
+    const { keys, warnings } = gatherKeys(flags, env);
+    const config = derive(keys, warnings, machine);
+    if (flags.values.get('validate') === true) {
+      return print(`${config.warnings.map((warning) => `warning: ${warning}\n`).join('')}configuration OK\n`);
+    }
+    return { kind: 'run', config: freeze(config) };
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
+    return print(`skerryd: ${cause.message}\nSee 'skerryd --help'.\n`, 1);
+  }
+}
+
+function print(text: string, exitCode = 0): Invocation {
+  return { kind: 'print', text, exitCode };
+}
+
+/** What follows from the keys; and the checks that look at more than one of them. */
+function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): Config {
+  const { board, reason } = chooseBoard(keys.board, machine);
+  return {
+    hosts: [...new Set(keys.hosts.map((host) => (host === 'unix://' ? defaultHost : host)))],
+    group: keys.group === '' ? undefined : keys.group,
+    pidfile: keys.pidfile ?? join(keys['exec-root'], 'skerryd.pid'),
+    logLevel: keys.debug ? 'debug' : keys['log-level'],
+    labels: uniqueLabels(keys.labels),
+    shutdownTimeoutMs: keys['shutdown-timeout'] * 1000,
+    apiVersionCeiling: keys['api-version-ceiling'],
+    apiVersionFloor: checkedFloor(keys),
+    supervisorCompat: keys['supervisor-compat'],
+    dataRoot: keys['data-root'],
+    execRoot: keys['exec-root'],
+    board,
+    boardReason: reason,
+    registryMirrors: keys['registry-mirrors'].map((url) => url.replace(/\/$/, '')),
+    insecureRegistries: keys['insecure-registries'],
+    maxConcurrentDownloads: keys['max-concurrent-downloads'] ?? board.pull.parallelDownloads,
+    maxDownloadAttempts: keys['max-download-attempts'],
+    ...runtimesOf(keys),
+    logDriver: keys['log-driver'],
+    logMaxBytes: parseSize(keys['log-opts']['max-size'] ?? '') ?? board.logs.maxBytes,
+    logMaxFiles: Number(keys['log-opts']['max-file'] ?? board.logs.maxFiles),
+    bridge: keys.bridge,
+    bip: keys.bip,
+    fixedCidr: keys['fixed-cidr'],
+    mtu: keys.mtu,
+    icc: keys.icc,
+    ipMasq: keys['ip-masq'],
+    ipForward: keys['ip-forward'],
+    dns: keys.dns,
+    dnsSearch: keys['dns-search'],
+    dnsOptions: keys['dns-opts'],
+    release,
+    warnings,
+  };
+}
+
+function chooseBoard(
+  name: string | undefined,
+  machine: () => Machine,
+): { board: BoardProfile; reason: string } {
+  if (name === undefined) return detectBoard(machine());
+  const board = findBoard(name);
+  if (board === undefined) throw fail.config(`board: there is no profile "${name}": see skerry board list`);
+  return { board, reason: 'named in the configuration' };
+}
+
+function runtimesOf(keys: DaemonKeys): Pick<Config, 'runtimes' | 'defaultRuntime'> {
+  const runtimes: Config['runtimes'] = {
+    crun: { path: 'crun', args: [] },
+    runc: { path: 'runc', args: [] },
+  };
+  for (const [name, { path, runtimeArgs = [] }] of Object.entries(keys.runtimes)) {
+    runtimes[name] = { path, args: runtimeArgs };
+  }
+  const defaultRuntime = keys['default-runtime'];
+  if (!Object.hasOwn(runtimes, defaultRuntime)) {
+    throw fail.config(`default-runtime: specified default runtime '${defaultRuntime}' does not exist`);
+  }
+  return { runtimes, defaultRuntime };
+}
+
+/** Docker's rule: one key, one value. */
+function uniqueLabels(labels: readonly string[]): string[] {
+  const byKey = new Map<string, string>();
+  for (const label of labels) {
+    const key = label.slice(0, label.indexOf('='));
+    const other = byKey.get(key);
+    if (other !== undefined && other !== label) {
+      throw fail.config(`labels: conflict labels for ${key}: ${other} and ${label}`);
+    }
+    byKey.set(key, label);
+  }
+  return [...byKey.values()];
+}
+
+/** The Engine API of before 1.12 is not what any client asks for that still runs. */
+function checkedFloor(keys: DaemonKeys): string {
+  const floor = keys['api-version-floor'];
+  const ceiling = keys['api-version-ceiling'];
+  const minor = Number(floor.slice(2));
+  if (minor < 12 || minor > Number(ceiling.slice(2))) {
+    throw fail.config(`api-version-floor: must be from 1.12 to the ceiling, ${ceiling} (is ${floor})`);
+  }
+  return floor;
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null) return value;
+  for (const each of Object.values(value)) freeze(each);
+  return Object.freeze(value);
+}

@@ -1,0 +1,277 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { daemonSchema } from '../../../src/config/schema.ts';
+import { type Config, loadConfig } from '../../../src/config.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'skerry-config-'));
+after(() => rmSync(dir, { recursive: true }));
+
+const machine = () => ({ architecture: 'arm64', deviceTreeModel: 'Raspberry Pi 4 Model B Rev 1.4' });
+let files = 0;
+
+/** Loads with a configuration file of that content; a default file that may exist on the machine is kept out. */
+function load(argv: string[], file: unknown = {}, env: Record<string, string> = {}) {
+  const path = join(dir, `${files++}.json`);
+  writeFileSync(path, typeof file === 'string' ? file : JSON.stringify(file));
+  return { path, invocation: loadConfig(['--config-file', path, ...argv], env, { machine }) };
+}
+
+function configOf(argv: string[], file: unknown = {}, env: Record<string, string> = {}): Config {
+  const { invocation } = load(argv, file, env);
+  if (invocation.kind !== 'run') assert.fail(invocation.text);
+  return invocation.config;
+}
+
+function refusalOf(argv: string[], file: unknown = {}, env: Record<string, string> = {}): string {
+  const { invocation, path } = load(argv, file, env);
+  if (invocation.kind !== 'print') return assert.fail('was accepted');
+  assert.equal(invocation.exitCode, 1);
+  return invocation.text.replaceAll(path, 'FILE');
+}
+
+test('the defaults, with the figures of the board that was found', () => {
+  const config = configOf([]);
+  assert.deepEqual(config.hosts, ['unix:///run/skerry.sock']);
+  assert.equal(config.dataRoot, '/var/lib/skerry');
+  assert.equal(config.pidfile, '/run/skerry/skerryd.pid');
+  assert.equal(config.apiVersionCeiling, '1.45');
+  assert.equal(config.apiVersionFloor, '1.24');
+  assert.equal(config.board.name, 'raspberrypi4-64');
+  assert.match(config.boardReason, /Raspberry Pi 4 Model B/);
+  assert.equal(config.maxConcurrentDownloads, config.board.pull.parallelDownloads);
+  assert.equal(config.logMaxBytes, config.board.logs.maxBytes);
+  assert.equal(config.logMaxFiles, config.board.logs.maxFiles);
+  assert.deepEqual(config.runtimes, { crun: { path: 'crun', args: [] }, runc: { path: 'runc', args: [] } });
+  assert.equal(config.shutdownTimeoutMs, 15_000);
+  assert.deepEqual(config.warnings, []);
+});
+
+test('the configuration is frozen to its leaves', () => {
+  const config = configOf(['--add-runtime', 'kata=/opt/kata']);
+  assert.throws(() => config.hosts.push('x'), TypeError);
+  assert.throws(() => Object.assign(config.runtimes['kata'] ?? {}, { path: 'x' }), TypeError);
+  assert.throws(() => Object.assign(config.board.store, { cacheBytes: 1 }), TypeError);
+});
+
+test('every key can be set by flag and by file, to the same effect', () => {
+  const cases: [string[], object, (config: Config) => unknown, unknown][] = [
+    [
+      ['-H', 'unix:///a', '-H', 'fd://'],
+      { hosts: ['unix:///a', 'fd://'] },
+      (c) => c.hosts,
+      ['unix:///a', 'fd://'],
+    ],
+    [['-G', 'wheel'], { group: 'wheel' }, (c) => c.group, 'wheel'],
+    [['-p', '/p'], { pidfile: '/p' }, (c) => c.pidfile, '/p'],
+    [['-l', 'warn'], { 'log-level': 'warn' }, (c) => c.logLevel, 'warn'],
+    [['-D'], { debug: true }, (c) => c.logLevel, 'debug'],
+    [['--label', 'a=b'], { labels: ['a=b'] }, (c) => c.labels, ['a=b']],
+    [['--shutdown-timeout', '3'], { 'shutdown-timeout': 3 }, (c) => c.shutdownTimeoutMs, 3000],
+    [['--api-version-ceiling=1.40'], { 'api-version-ceiling': '1.40' }, (c) => c.apiVersionCeiling, '1.40'],
+    [['--api-version-floor=1.12'], { 'api-version-floor': '1.12' }, (c) => c.apiVersionFloor, '1.12'],
+    [['--supervisor-compat'], { 'supervisor-compat': true }, (c) => c.supervisorCompat, true],
+    [['--data-root', '/d'], { 'data-root': '/d' }, (c) => c.dataRoot, '/d'],
+    [['--exec-root', '/e'], { 'exec-root': '/e' }, (c) => c.pidfile, '/e/skerryd.pid'],
+    [['--board', 'jetson-nano'], { board: 'jetson-nano' }, (c) => c.board.name, 'jetson-nano'],
+    [
+      ['--registry-mirror', 'https://m:5000/'],
+      { 'registry-mirrors': ['https://m:5000/'] },
+      (c) => c.registryMirrors,
+      ['https://m:5000'],
+    ],
+    [
+      ['--insecure-registry', '10.0.0.0/8', '--insecure-registry=r:5000'],
+      { 'insecure-registries': ['10.0.0.0/8', 'r:5000'] },
+      (c) => c.insecureRegistries,
+      ['10.0.0.0/8', 'r:5000'],
+    ],
+    [
+      ['--max-concurrent-downloads', '7'],
+      { 'max-concurrent-downloads': 7 },
+      (c) => c.maxConcurrentDownloads,
+      7,
+    ],
+    [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
+    [['--default-runtime', 'runc'], { 'default-runtime': 'runc' }, (c) => c.defaultRuntime, 'runc'],
+    [
+      ['--add-runtime', 'k=/k'],
+      { runtimes: { k: { path: '/k' } } },
+      (c) => c.runtimes['k'],
+      { path: '/k', args: [] },
+    ],
+    [
+      ['--log-opt', 'max-size=2m'],
+      { 'log-opts': { 'max-size': '2m' } },
+      (c) => c.logMaxBytes,
+      2 * 1024 * 1024,
+    ],
+    [['--log-opt', 'max-file=4'], { 'log-opts': { 'max-file': '4' } }, (c) => c.logMaxFiles, 4],
+    [['-b', 'br1'], { bridge: 'br1' }, (c) => c.bridge, 'br1'],
+    [['--bip', '10.1.0.1/24'], { bip: '10.1.0.1/24' }, (c) => c.bip, '10.1.0.1/24'],
+    [['--fixed-cidr', '10.1.0.0/25'], { 'fixed-cidr': '10.1.0.0/25' }, (c) => c.fixedCidr, '10.1.0.0/25'],
+    [['--mtu', '1400'], { mtu: 1400 }, (c) => c.mtu, 1400],
+    [['--icc=false'], { icc: false }, (c) => c.icc, false],
+    [['--ip-masq=false'], { 'ip-masq': false }, (c) => c.ipMasq, false],
+    [['--ip-forward=false'], { 'ip-forward': false }, (c) => c.ipForward, false],
+    [['--dns', '::1'], { dns: ['::1'] }, (c) => c.dns, ['::1']],
+    [['--dns-search', 'x.y'], { 'dns-search': ['x.y'] }, (c) => c.dnsSearch, ['x.y']],
+    [['--dns-opt', 'ndots:1'], { 'dns-opts': ['ndots:1'] }, (c) => c.dnsOptions, ['ndots:1']],
+  ];
+  for (const [argv, file, look, expected] of cases) {
+    assert.deepEqual(look(configOf(argv)), expected, argv.join(' '));
+    assert.deepEqual(look(configOf([], file)), expected, JSON.stringify(file));
+  }
+  const tried = new Set(cases.flatMap(([, file]) => Object.keys(file)));
+  const left = Object.keys(daemonSchema.shape).filter((key) => !tried.has(key));
+  assert.deepEqual(
+    left,
+    ['storage-driver', 'log-driver'],
+    'keys with but one value; each other one needs a case',
+  );
+});
+
+test('the same key in flag and file is refused in the words of dockerd', () => {
+  const words =
+    'skerryd: unable to configure the daemon with file FILE: the following directives are specified both as a flag and in the configuration file: ';
+  assert.equal(
+    refusalOf(['-H', 'unix:///a'], { hosts: ['unix:///b', 'fd://'] }).split('\n')[0],
+    `${words}hosts: (from flag: [unix:///a], from file: [unix:///b fd://])`,
+  );
+  assert.equal(
+    refusalOf(['--log-level', 'debug', '--mtu=1400', '--live-restore', '--log-opt', 'max-size=1m'], {
+      mtu: 1500,
+      'log-level': 'info',
+      'live-restore': true,
+      'log-opts': { 'max-size': '2m' },
+    }).split('\n')[0],
+    `${words}log-level: (from flag: debug, from file: info), log-opts: (from flag: map[max-size:1m], from file: map[max-size:2m]), mtu: (from flag: 1400, from file: 1500), live-restore: (from flag: true, from file: true)`,
+  );
+});
+
+test('runtimes of flag and file add up', () => {
+  const { runtimes } = configOf(['--add-runtime', 'a=/a'], {
+    runtimes: { b: { path: '/b', runtimeArgs: ['--x'] } },
+  });
+  assert.deepEqual(Object.keys(runtimes), ['crun', 'runc', 'b', 'a']);
+  assert.deepEqual(runtimes['b'], { path: '/b', args: ['--x'] });
+});
+
+test('whatever is wrong is named, by its flag or by its place in the file', () => {
+  const cases: [string[], unknown, RegExp][] = [
+    [['--nope'], {}, /^skerryd: unknown flag: --nope\nSee 'skerryd --help'\.\n$/],
+    [['stray'], {}, /unexpected argument: stray/],
+    [['--mtu', 'big'], {}, /--mtu: must be a whole number from 68 to 65535 \(is "big"\)/],
+    [['--mtu', '5'], {}, /--mtu: must be a whole number from 68/],
+    [['-H', 'tcp://0.0.0.0:2375'], {}, /--host: tcp:\/\/ is not offered without mutual TLS: use unix/],
+    [['-H', 'unix://relative'], {}, /--host: must be unix:/],
+    [['-H', `unix:///${'x'.repeat(107)}`], {}, /at most 107 bytes/],
+    [['--registry-mirror', 'https://m/path'], {}, /--registry-mirror: must not have a path/],
+    [['--registry-mirror', 'https://u:secret@m'], {}, /must not carry a user name or password/],
+    [
+      ['--insecure-registry', 'http://r'],
+      {},
+      /--insecure-registry: must be a host or a network, without a scheme/,
+    ],
+    [['--label', 'x'], {}, /--label: must have the form KEY=VALUE/],
+    [['--label', 'a=1', '--label', 'a=2'], {}, /labels: conflict labels for a: a=1 and a=2/],
+    [['--add-runtime', 'kata'], {}, /--add-runtime: "kata" must have the form NAME=PATH/],
+    [['--default-runtime', 'kata'], {}, /default-runtime: specified default runtime 'kata' does not exist/],
+    [['--log-opt', 'tag=x'], {}, /--log-opt: tag is not a known key/],
+    [['--log-opt', 'max-size=12'], {}, /--log-opt: max-size must be a size of at least 16k/],
+    [['--board', 'pdp-11'], {}, /board: there is no profile "pdp-11"/],
+    [['--bip', '10.0.0.1'], {}, /--bip: must be an IPv4 address and prefix length/],
+    [['--bridge', 'none'], {}, /--bridge: must be the name of a network interface/],
+    [['--storage-driver', 'zfs'], {}, /--storage-driver: must be one of overlay2/],
+    [
+      ['--api-version-ceiling', '1.46'],
+      {},
+      /--api-version-ceiling: must be one of 1\.39, .* 1\.45 \(is "1\.46"\)/,
+    ],
+    [
+      ['--api-version-ceiling=1.40', '--api-version-floor=1.41'],
+      {},
+      /api-version-floor: must be from 1\.12 to the ceiling, 1\.40 \(is 1\.41\)/,
+    ],
+    [['--api-version-floor=1.9'], {}, /api-version-floor: must be from 1\.12/],
+    [[], { 'api-version-ceiling': 1.4 }, /FILE: api-version-ceiling: must be one of .* \(is 1\.4\)/],
+    [
+      [],
+      { nope: 1, neither: 2 },
+      /FILE: the following directives don't match any configuration option: nope, neither\n/,
+    ],
+    [[], { runtimes: { k: { pfad: '/k' } } }, /FILE: runtimes\.k\.path: is missing/],
+    [
+      [],
+      { runtimes: { k: { path: '/k', runtimeType: 'x' } } },
+      /FILE: runtimes\.k\.runtimeType: is not a known key/,
+    ],
+    [[], { hosts: 'unix:///a' }, /FILE: hosts: must be a list of addresses \(is "unix:\/\/\/a"\)/],
+    [[], { icc: 'yes' }, /FILE: icc: must be true or false \(is "yes"\)/],
+    [[], { 'data-root': 'relative' }, /FILE: data-root: must be an absolute path/],
+    [[], '{"icc": tru', /FILE: .*JSON/],
+    [[], '[]', /FILE: must hold one JSON object/],
+  ];
+  for (const [argv, file, pattern] of cases) {
+    assert.match(refusalOf(argv, file), pattern);
+    assert.match(refusalOf(['--validate', ...argv], file), pattern);
+  }
+});
+
+test('a configuration file that was named must be there; the default one need not', () => {
+  const missing = loadConfig(['--config-file', join(dir, 'none.json')], {}, { machine });
+  assert.equal(missing.kind, 'print');
+  assert.match(missing.kind === 'print' ? missing.text : '', /none\.json: ENOENT/);
+  assert.equal(configOf([], '  \n').mtu, 1500);
+});
+
+test('the floor may come from the environment, and is checked there too', () => {
+  const env = { DOCKER_MIN_API_VERSION: '1.30' };
+  assert.equal(configOf([], {}, env).apiVersionFloor, '1.30');
+  assert.equal(configOf(['--api-version-floor=1.31'], {}, env).apiVersionFloor, '1.31');
+  assert.equal(configOf([], { 'api-version-floor': '1.32' }, env).apiVersionFloor, '1.32');
+  assert.match(
+    refusalOf([], {}, { DOCKER_MIN_API_VERSION: 'v1.30' }),
+    /^skerryd: DOCKER_MIN_API_VERSION: must be a version/,
+  );
+});
+
+test("dockerd's keys without meaning here warn once each", () => {
+  const { warnings } = configOf(['--userland-proxy=false', '--exec-opt', 'a=b', '--exec-opt', 'c=d'], {
+    'live-restore': true,
+    features: { buildkit: true },
+  });
+  assert.deepEqual(
+    warnings.map((warning) => warning.split(':')[0]),
+    ['live-restore', 'userland-proxy', 'exec-opts', 'features'],
+  );
+  assert.match(warnings[0] ?? '', /has no effect: containers always outlive the daemon/);
+});
+
+test('keys that would leave containers less confined than asked for stop the start, unless they are off', () => {
+  assert.match(refusalOf([], { 'userns-remap': 'default' }), /userns-remap: cannot be honoured/);
+  assert.match(refusalOf(['--no-new-privileges'], {}), /no-new-privileges: cannot be honoured/);
+  assert.match(refusalOf(['--iptables=false'], {}), /iptables: cannot be honoured/);
+  assert.match(refusalOf([], { 'default-ulimits': { nofile: {} } }), /default-ulimits: cannot be honoured/);
+  const { warnings } = configOf(['--iptables=true', '--ip', '0.0.0.0'], {
+    'userns-remap': '',
+    'no-new-privileges': false,
+    'default-ulimits': {},
+  });
+  assert.equal(warnings.length, 5);
+});
+
+test('--help, --version and --validate print and do not run', () => {
+  for (const [argv, pattern] of [
+    [['--help'], /^Usage: skerryd \[OPTIONS\].*--api-version-ceiling VERSION.*\(default: 1\.45\)/s],
+    [['-v'], /^skerryd version \d+\.\d+\.\d+, build \w+\n$/],
+    [['--validate', '--live-restore'], /^warning: live-restore: .*\nconfiguration OK\n$/],
+  ] as const) {
+    const { invocation } = load([...argv]);
+    assert.equal(invocation.kind, 'print');
+    assert.equal(invocation.kind === 'print' && invocation.exitCode, 0);
+    assert.match(invocation.kind === 'print' ? invocation.text : '', pattern);
+  }
+});
