@@ -1,0 +1,64 @@
+import type { Arguments, Option } from '../lib/arguments.ts';
+
+/** Where a command writes; `process` fits. */
+export interface Terminal {
+  readonly stdout: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown };
+}
+
+/** What stands on the line beside options. */
+export interface Operand {
+  /** As the help shows it: `NAME`. */
+  readonly name: string;
+  readonly about: string;
+}
+
+/** One command of `skerry`. Help, manual pages and completion are made from the table below, so it is data. */
+export interface Command {
+  /** What the user types after `skerry`. */
+  readonly words: readonly string[];
+  /** One sentence without a full stop. */
+  readonly about: string;
+  readonly operands: readonly Operand[];
+  readonly options: readonly Option[];
+  /** Loads the code and runs it; resolves to the exit code. */
+  run(call: Arguments, terminal: Terminal): Promise<number>;
+}
+
+const json: Option = { name: 'json', takes: 'switch', about: 'Print JSON' };
+const nodeFlags: Option = {
+  name: 'node-flags',
+  takes: 'switch',
+  about: "Print only Node's memory flags for the board",
+};
+
+export const commands: readonly Command[] = [
+  {
+    words: ['board', 'list'],
+    about: 'List the board profiles',
+    operands: [],
+    options: [json],
+    run: async (call, terminal) => (await import('./board.ts')).listBoards(call, terminal),
+  },
+  {
+    words: ['board', 'show'],
+    about: 'Show a board profile and the reasons for its figures',
+    operands: [{ name: 'BOARD', about: 'Name of a profile, or the path of one' }],
+    options: [json, nodeFlags],
+    run: async (call, terminal) => (await import('./board.ts')).showBoard(call, terminal),
+  },
+  {
+    words: ['board', 'detect'],
+    about: 'Say which profile this machine gets, and why',
+    operands: [],
+    options: [json, nodeFlags],
+    run: async (call, terminal) => (await import('./board.ts')).detectThisBoard(call, terminal),
+  },
+  {
+    words: ['version'],
+    about: 'Show the version',
+    operands: [],
+    options: [json],
+    run: async (call, terminal) => (await import('./version.ts')).showVersion(call, terminal),
+  },
+];

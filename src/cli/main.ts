@@ -1,0 +1,7 @@
+import { runSkerry } from './skerry.ts';
+
+// `skerry board list | head -1` is no error
+process.stdout.on('error', (cause: NodeJS.ErrnoException) => {
+  if (cause.code !== 'EPIPE') throw cause;
+});
+process.exitCode = await runSkerry(process.argv.slice(2), process);
