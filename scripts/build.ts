@@ -1,0 +1,95 @@
+/**
+ * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line) and dist/extract-layer.js (the
+ * child that unpacks one layer). Packages with native code or data files stay in node_modules.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { build } from 'esbuild';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+const programs: Readonly<Record<string, string>> = {
+  skerryd: 'src/main.ts',
+  skerry: 'src/cli/main.ts',
+  'extract-layer': 'src/layers/extract-layer.ts',
+};
+
+/** Native addons (koffi, classic-level under level) and a WebAssembly file that is read by its path. */
+const external = ['koffi', 'level', 'classic-level', 'xdelta3-wasm'];
+
+const { values } = parseArgs({
+  options: {
+    outdir: { type: 'string', default: join(root, 'dist') },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+if (values.help) {
+  console.log(
+    'Usage: node scripts/build.ts [--outdir DIR]\n\nBundles the programs into DIR (default: dist).',
+  );
+} else {
+  await buildAll(values.outdir);
+}
+
+async function buildAll(outdir: string): Promise<void> {
+  const present = Object.entries(programs).filter(([, source]) => existsSync(join(root, source)));
+  // built beside the old one and swapped in: a daemon that runs finds its child's program at any time
+  const fresh = `${outdir}.new`;
+  rmSync(fresh, { recursive: true, force: true });
+  mkdirSync(fresh, { recursive: true });
+  await build({
+    absWorkingDir: root,
+    entryPoints: Object.fromEntries(present),
+    outdir: fresh,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    // the Node of 32-bit ARM; also lowers `await using`
+    target: 'node20',
+    external,
+    // names and lines stay, so that a stack in a device's log can be read
+    minifySyntax: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+    define: {
+      'process.env.NODE_ENV': '"production"',
+      SKERRY_COMMIT: JSON.stringify(git('rev-parse', '--short', 'HEAD') || 'unknown'),
+      SKERRY_BUILT_AT: JSON.stringify(commitTime()),
+    },
+    // CommonJS packages inside an ES module ask for `require`
+    banner: {
+      js: "import { createRequire as createBundleRequire } from 'node:module';\nconst require = createBundleRequire(import.meta.url);",
+    },
+  });
+  rmSync(outdir, { recursive: true, force: true });
+  renameSync(fresh, outdir);
+  for (const [name] of present) {
+    const { size } = statSync(join(outdir, `${name}.js`));
+    console.log(`${join(outdir, `${name}.js`)}  ${Math.round(size / 1024)} kB`);
+  }
+  for (const name of Object.keys(programs).filter((each) => present.every(([other]) => other !== each))) {
+    console.log(`${name}: no ${programs[name]}, left out`);
+  }
+}
+
+/** The commit's own date, so that two builds of one commit are the same byte for byte. */
+function commitTime(): string {
+  const seconds = process.env['SOURCE_DATE_EPOCH'] ?? git('show', '-s', '--format=%ct', 'HEAD');
+  return new Date(Number(seconds || 0) * 1000).toISOString().replace('.000Z', 'Z');
+}
+
+/** One line of git's output; empty outside of a repository. */
+function git(...args: string[]): string {
+  try {
+    return execFileSync('git', args, {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+  } catch {
+    return '';
+  }
+}
