@@ -62,10 +62,9 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
  * something is mounted at or below `path`: what is mounted there is not ours to delete.
  */
 export async function removeTree(path: string): Promise<void> {
-  if (!(await isDirectory(path))) {
-    await rm(path, { force: true });
-    return;
-  }
+  const kind = await kindOf(path);
+  if (kind === 'other') await rm(path, { force: true });
+  if (kind !== 'directory') return;
   const [mount] = await mountsUnder(path);
   if (mount !== undefined) throw fail.host(`cannot remove ${path}: ${mount} is a mount point`);
   // 20 000 files: rm(1) takes 0.23 s. Node's rm takes 0.32 s, 0.5 CPU s, 48 MB, and stops at paths above 4096 bytes
@@ -73,11 +72,11 @@ export async function removeTree(path: string): Promise<void> {
   if (code !== 0) await rm(path, { recursive: true, force: true }); // another rm, or a real obstacle: Node names it
 }
 
-async function isDirectory(path: string): Promise<boolean> {
+async function kindOf(path: string): Promise<'directory' | 'other' | 'absent'> {
   try {
-    return (await lstat(path)).isDirectory();
+    return (await lstat(path)).isDirectory() ? 'directory' : 'other';
   } catch (cause) {
-    if (isAbsence(cause)) return false;
+    if (isAbsence(cause)) return 'absent';
     throw cause;
   }
 }
