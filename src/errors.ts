@@ -5,12 +5,30 @@
 export class Failure extends Error {
   readonly code: string;
   readonly status: number;
+  /** What other wordings of the same failure need and this message does not say; by name. */
+  readonly facts: Readonly<Record<string, string>>;
 
-  constructor(code: string, status: number, message: string, options?: { cause?: unknown }) {
+  constructor(
+    code: string,
+    status: number,
+    message: string,
+    { facts, ...options }: { cause?: unknown; facts?: Readonly<Record<string, string>> } = {},
+  ) {
     super(message, options);
     this.name = 'Failure';
     this.code = code;
     this.status = status;
+    this.facts = facts ?? {};
+  }
+}
+
+/** A process that could not be started; says also which exit code shows that, as shells have it. */
+export class StartFailure extends Failure {
+  readonly exitCode: number;
+
+  constructor(status: number, message: string, o: { exitCode: number; cause?: unknown }) {
+    super('START_FAILED', status, message, { cause: o.cause });
+    this.exitCode = o.exitCode;
   }
 }
 
@@ -37,6 +55,24 @@ export const fail = {
     new Failure('INVALID_PLATFORM', 400, `"${text}": cannot parse platform specifier: invalid argument`),
   invalidSignal: (text: string) => new Failure('INVALID_SIGNAL', 400, `invalid signal: ${text}`),
   notImplemented: (message: string) => new Failure('NOT_IMPLEMENTED', 501, message),
+  clientTooNew: (version: string, ceiling: string) =>
+    new Failure(
+      'CLIENT_TOO_NEW',
+      400,
+      `client version ${version} is too new. Maximum supported API version is ${ceiling}`,
+    ),
+  clientTooOld: (version: string, floor: string) =>
+    new Failure(
+      'CLIENT_TOO_OLD',
+      400,
+      `client version ${version} is too old. Minimum supported API version is ${floor}, please upgrade your client to a newer version`,
+    ),
+  invalidNumber: (call: 'Atoi' | 'ParseInt', text: string, reason: string, status: number) =>
+    new Failure('INVALID_NUMBER', status, `strconv.${call}: parsing ${JSON.stringify(text)}: ${reason}`),
+  invalidBody: (message: string, status = 400) => new Failure('INVALID_BODY', status, message),
+  invalidFilters: (message: string, status = 400) => new Failure('INVALID_FILTERS', status, message),
+  bodyTooLarge: (maxBytes: number) =>
+    new Failure('BODY_TOO_LARGE', 413, `request body is larger than ${maxBytes} bytes`),
 
   // containers
   noSuchContainer: (ref: string) => new Failure('NO_SUCH_CONTAINER', 404, `No such container: ${ref}`),
@@ -45,22 +81,28 @@ export const fail = {
   notRunning: (id: string) => new Failure('NOT_RUNNING', 409, `container ${id} is not running`),
   isPaused: (ref: string, wish: string) =>
     new Failure('IS_PAUSED', 409, `container ${ref} is paused, unpause the container before ${wish}`),
+  alreadyPaused: (id: string) => new Failure('ALREADY_PAUSED', 409, `container ${id} is already paused`),
+  notPaused: (id: string) => new Failure('NOT_PAUSED', 500, `container ${id} is not paused`),
+  isRestarting: (ref: string) =>
+    new Failure('IS_RESTARTING', 409, `container ${ref} is restarting, wait until the container is running`),
   startPaused: () => new Failure('IS_PAUSED', 409, 'cannot start a paused container, try unpause instead'),
   beingRemoved: (ref: string) =>
     new Failure('BEING_REMOVED', 409, `removal of container ${ref} is already in progress`),
   startRemoved: () =>
     new Failure('BEING_REMOVED', 409, 'container is marked for removal and cannot be started'),
-  removeRunning: (name: string) =>
+  removeRunning: (name: string, id = '') =>
     new Failure(
       'REMOVE_RUNNING',
       409,
       `cannot remove container "/${name}": container is running: stop the container before removing or force remove`,
+      { facts: { id } },
     ),
-  removePaused: (name: string) =>
+  removePaused: (name: string, id = '') =>
     new Failure(
       'REMOVE_PAUSED',
       409,
       `cannot remove container "/${name}": container is paused and must be unpaused first`,
+      { facts: { id } },
     ),
   invalidContainerName: (name: string) =>
     new Failure(
@@ -73,6 +115,20 @@ export const fail = {
       'CONTAINER_NAME_TAKEN',
       409,
       `Conflict. The container name "/${name}" is already in use by container "${id}". You have to remove (or rename) that container to be able to reuse that name.`,
+    ),
+  /** The runtime's own words, and the exit code that they mean: see runtime/failure.ts. */
+  startFailed: (message: string, o: { status: number; exitCode: number; cause?: unknown }) =>
+    new StartFailure(o.status, message, o),
+  noSuchUser: (user: string) =>
+    new Failure('NO_SUCH_USER', 500, `unable to find user ${user}: no matching entries in passwd file`),
+  noSuchGroup: (group: string) =>
+    new Failure('NO_SUCH_GROUP', 500, `Unable to find group ${group}: no matching entries in group file`),
+  userOutOfRange: () => new Failure('USER_OUT_OF_RANGE', 500, 'uids and gids must be in range 0-2147483647'),
+  noSuchDevice: (path: string, reason: string) =>
+    new Failure(
+      'NO_SUCH_DEVICE',
+      500,
+      `error gathering device information while adding custom device "${path}": ${reason}`,
     ),
   noCommand: () => new Failure('NO_COMMAND', 400, 'no command specified'),
   unknownRuntime: (name: string) =>
@@ -91,6 +147,27 @@ export const fail = {
   imageConflict: (message: string) => new Failure('IMAGE_CONFLICT', 409, `conflict: ${message}`),
   registry: (message: string, { status = 500, cause }: { status?: number; cause?: unknown } = {}) =>
     new Failure('REGISTRY', status, message, { cause }),
+  registryUnreachable: (message: string, cause?: unknown) =>
+    new Failure('REGISTRY_UNREACHABLE', 500, message, { cause }),
+  manifestNotFound: (ref: string, reason: string) =>
+    new Failure('MANIFEST_NOT_FOUND', 404, `manifest for ${ref} not found: ${reason}`),
+  repositoryNotFound: (repository: string, reason: string) =>
+    new Failure('REPOSITORY_NOT_FOUND', 404, `repository ${repository} not found: ${reason}`),
+  pullDenied: (repository: string, reason: string) =>
+    new Failure(
+      'PULL_DENIED',
+      404,
+      `pull access denied for ${repository}, repository does not exist or may require 'docker login': ${reason}`,
+    ),
+  noMatchingManifest: (platform: string) =>
+    new Failure(
+      'NO_MATCHING_MANIFEST',
+      404,
+      `no matching manifest for ${platform} in the manifest list entries`,
+    ),
+  unsupportedImage: (message: string) => new Failure('UNSUPPORTED_IMAGE', 400, message),
+  verification: (what: 'filesystem layer' | 'image config' | 'manifest', digest: string) =>
+    new Failure('CORRUPT', 500, `${what} verification failed for digest ${digest}`),
   corrupt: (message: string, cause?: unknown) => new Failure('CORRUPT', 500, message, { cause }),
 
   // the host

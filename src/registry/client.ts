@@ -1,0 +1,93 @@
+import { fail } from '../errors.ts';
+import type { Reference } from '../lib/reference.ts';
+import { pickChallenge } from './challenge.ts';
+import type { Hosts, Reached, Source } from './hosts.ts';
+import { MOST_ERROR_BYTES, refusalOf } from './refusal.ts';
+import { Setback } from './setback.ts';
+import type { RegistryAuth, Tokens } from './tokens.ts';
+import { type Answer, discard, readBounded, type Transport } from './transport.ts';
+
+/** Something of a repository, as the part of the URL after `/v2/NAME/`. */
+export interface Wish {
+  readonly ref: Reference;
+  /** `manifests/latest`, `blobs/sha256:…`. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly auth?: RegistryAuth | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** One authorised request to one source. Anything but a 2xx is thrown as a {@link Setback} in dockerd's words. */
+export class Client {
+  readonly #hosts: Hosts;
+  readonly #tokens: Tokens;
+  readonly #transport: Transport;
+  readonly #stallMs: number;
+
+  constructor(o: { hosts: Hosts; tokens: Tokens; transport: Transport; stallMs: number }) {
+    this.#hosts = o.hosts;
+    this.#tokens = o.tokens;
+    this.#transport = o.transport;
+    this.#stallMs = o.stallMs;
+  }
+
+  /** Asks for something; a token that the registry no longer takes is renewed once. The caller reads the body. */
+  async get(source: Source, wish: Wish): Promise<Answer> {
+    const reached = await this.#hosts.reach(source, wish);
+    const url = new URL(`/v2/${wish.ref.path}/${wish.path}`, reached.origin);
+    let answer: Answer;
+    let refused: string | undefined;
+    for (let isSecondTry = false; ; isSecondTry = true) {
+      const authorization = await this.#authorize(source, reached, url, wish, refused);
+      answer = await this.#send(source, url, reached, wish, authorization);
+      const isOurs = answer.status === 401 && answer.url.origin === reached.origin;
+      const challenge = isOurs ? pickChallenge(answer.headers['www-authenticate']) : undefined;
+      if (challenge === undefined || isSecondTry) break;
+      reached.challenge = challenge;
+      if (challenge.scheme === 'basic' && authorization !== undefined) break; // it would be the same again
+      refused = authorization;
+      discard(answer.body);
+    }
+    if (answer.status >= 200 && answer.status < 300) return answer;
+    const o = { stallMs: this.#stallMs, signal: wish.signal };
+    const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
+    throw refusalOf({ ...answer, text }, wish.ref);
+  }
+
+  async #authorize(
+    source: Source,
+    reached: Reached,
+    url: URL,
+    { ref, auth, signal }: Wish,
+    refused: string | undefined,
+  ): Promise<string | undefined> {
+    // what a user gave for Docker Hub is not for whoever mirrors it
+    const given = source.isMirror ? undefined : auth;
+    try {
+      const authorization = await this.#tokens.authorization(reached, ref, given, { refused, signal });
+      if (authorization === undefined && reached.challenge?.scheme === 'basic') {
+        throw new Setback(fail.registry('no basic auth credentials'));
+      }
+      return authorization;
+    } catch (cause) {
+      // a denial names the repository; anything else needs the address to be understood
+      throw cause instanceof Setback && cause.failure.status !== 404 ? cause.during(url) : cause;
+    }
+  }
+
+  async #send(
+    source: Source,
+    url: URL,
+    { isVerified }: Reached,
+    wish: Wish,
+    authorization: string | undefined,
+  ): Promise<Answer> {
+    const headers = { ...wish.headers, ...(authorization !== undefined && { authorization }) };
+    try {
+      return await this.#transport.send(url, { headers, isVerified, signal: wish.signal });
+    } catch (cause) {
+      if (cause instanceof Setback) this.#hosts.forget(source);
+      throw cause;
+    }
+  }
+}

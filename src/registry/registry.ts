@@ -1,0 +1,308 @@
+import type { Readable } from 'node:stream';
+import { buffer as bufferOf } from 'node:stream/consumers';
+import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
+import { type Digest, digestOf, isDigest } from '../lib/digest.ts';
+import type { Log } from '../lib/log.ts';
+import type { Platform } from '../lib/platform.ts';
+import { familiarString, type Reference } from '../lib/reference.ts';
+import { countDown, pauseMs } from './backoff.ts';
+import { type BlobPart, blobStream } from './blob-stream.ts';
+import { Client } from './client.ts';
+import { Hosts, type Source } from './hosts.ts';
+import { InsecureHosts } from './insecure-hosts.ts';
+import {
+  ACCEPTED,
+  chooseEntry,
+  type Descriptor,
+  type ImageManifest,
+  type LayerDescriptor,
+  MOST_DOCUMENT_BYTES,
+  parseManifest,
+  parsePulledConfig,
+} from './manifest.ts';
+import { failureOf, Setback } from './setback.ts';
+import { type RegistryAuth, Tokens } from './tokens.ts';
+import { type Answer, readBounded, Transport } from './transport.ts';
+
+export type { LayerDescriptor } from './manifest.ts';
+export type { RegistryAuth } from './tokens.ts';
+
+/** An image as a registry describes it, checked: the digests fit the bytes, and the config fits the manifest. */
+export interface RemoteImage {
+  /** What the reference resolved to, an index or a manifest: the `Digest:` that people see. */
+  readonly digest: Digest;
+  readonly manifestDigest: Digest;
+  readonly mediaType: string;
+  /** The exact bytes. */
+  readonly manifest: Buffer;
+  readonly config: Buffer;
+  readonly configDigest: Digest;
+  /** What the config says it was made for. */
+  readonly platform: Platform;
+  /** Lowest first. */
+  readonly layers: LayerDescriptor[];
+}
+
+interface Document {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly contentType: string | undefined;
+}
+
+/** What every question of one call has in common. */
+interface Asking {
+  readonly ref: Reference;
+  readonly auth: RegistryAuth | undefined;
+  readonly signal: AbortSignal;
+}
+
+const HUB = 'https://registry-1.docker.io';
+/** Tries for a manifest: a person is waiting for the first word. */
+const DOCUMENT_ATTEMPTS = 3;
+const LONGEST_DOCUMENT_WAIT_MS = 20_000;
+const MOST_DAMAGED = 64;
+
+/**
+ * The client of OCI registries (distribution-spec v1.1). It resolves names to checked descriptions and gives blobs
+ * as verified streams; it stores nothing. All failures are in dockerd's words.
+ */
+export class Registry {
+  readonly #transport: Transport;
+  readonly #hosts: Hosts;
+  readonly #client: Client;
+  readonly #maxAttempts: number;
+  readonly #backoffMs: number;
+  readonly #stallMs: number;
+  readonly #log: Log;
+  /** Blobs that came damaged, and the source that gave them. */
+  readonly #damaged = new Map<Digest, number>();
+
+  /**
+   * `mirrors` are URLs of mirrors of Docker Hub. `maxAttempts` are tries in a row that bring nothing, `stallMs` is
+   * how long a server may be silent, `backoffMs` is the first pause. Throws `CONFIG` for a bad entry.
+   */
+  constructor(o: {
+    mirrors: readonly string[];
+    insecure: readonly string[];
+    maxAttempts: number;
+    userAgent: string;
+    stallMs?: number;
+    backoffMs?: number;
+    /** Where `docker.io` is served. */
+    hub?: string;
+    log: Log;
+  }) {
+    this.#stallMs = o.stallMs ?? 30_000;
+    this.#backoffMs = o.backoffMs ?? 1000;
+    this.#maxAttempts = Math.max(1, o.maxAttempts);
+    this.#log = o.log;
+    const stallMs = this.#stallMs;
+    const insecure = new InsecureHosts(o.insecure);
+    const transport = new Transport({ userAgent: o.userAgent, stallMs, insecure });
+    const hosts = new Hosts({ mirrors: o.mirrors, hub: o.hub ?? HUB, insecure, transport, log: o.log });
+    const tokens = new Tokens({ transport, stallMs });
+    this.#transport = transport;
+    this.#hosts = hosts;
+    this.#client = new Client({ hosts, tokens, transport, stallMs });
+  }
+
+  /**
+   * What an image's name stands for now, for one platform. With `isPlatformStrict` an image of one platform must be
+   * of that one; without, it is taken as it is.
+   */
+  async resolve(
+    ref: Reference,
+    o: { auth?: RegistryAuth; platform: Platform; isPlatformStrict?: boolean; signal: AbortSignal },
+  ): Promise<RemoteImage> {
+    const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    const sources = this.#hosts.sources(ref);
+    for (const [at, source] of sources.entries()) {
+      try {
+        return await this.#resolveAt(source, asking, o.platform, o.isPlatformStrict ?? false);
+      } catch (cause) {
+        o.signal.throwIfAborted();
+        if (at === sources.length - 1) throw failureOf(cause);
+        const facts = { image: familiarString(ref), mirror: source.host, reason: messageOf(cause) };
+        this.#log.warn(facts, 'mirror passed over');
+      }
+    }
+    throw fail.registry(`${familiarString(ref)} has no source`);
+  }
+
+  /**
+   * A blob as a stream that ends cleanly only if its length and sha256 are right. Broken connections are resumed
+   * inside it. It holds at most 128 KiB besides what sockets buffer. A stream that fails with `CORRUPT` may be asked
+   * for once more: the next one begins with another source, if there is one.
+   */
+  blob(
+    ref: Reference,
+    d: { digest: Digest; size: number },
+    o: {
+      auth?: RegistryAuth;
+      signal: AbortSignal;
+      onRetry?: (attempt: number, secondsLeft: number) => void;
+    },
+  ): Readable {
+    return this.#stream({ ref, auth: o.auth, signal: o.signal }, d, {
+      onRetry: o.onRetry,
+      mismatch: fail.verification('filesystem layer', d.digest),
+    });
+  }
+
+  /** Closes all connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#hosts[Symbol.asyncDispose]();
+    await this.#transport[Symbol.asyncDispose]();
+  }
+
+  async #resolveAt(
+    source: Source,
+    asking: Asking,
+    platform: Platform,
+    isPlatformStrict: boolean,
+  ): Promise<RemoteImage> {
+    const { ref } = asking;
+    const target = ref.digest ?? ref.tag ?? 'latest';
+    const top = await this.#manifest(source, asking, target);
+    let document = top;
+    let manifest = parseManifest(top.bytes, top.contentType, ref);
+    if (manifest.kind === 'index') {
+      const entry = chooseEntry(manifest, platform);
+      document = await this.#manifest(source, asking, entry.digest);
+      manifest = parseManifest(document.bytes, document.contentType, ref);
+      if (manifest.kind === 'index') throw fail.unsupportedImage('an index inside an index is not supported');
+    }
+    const config = await this.#config(asking, manifest);
+    const pulled = parsePulledConfig(config, manifest, { ref, platform, isPlatformStrict });
+    return {
+      digest: top.digest,
+      manifestDigest: document.digest,
+      mediaType: manifest.mediaType,
+      manifest: document.bytes,
+      config,
+      configDigest: manifest.config.digest,
+      ...pulled,
+    };
+  }
+
+  /** A manifest by tag or digest; its bytes fit the digest it was asked by, or the one that the registry states. */
+  async #manifest(source: Source, asking: Asking, target: string): Promise<Document> {
+    const attempts = source.isMirror ? 1 : Math.min(DOCUMENT_ATTEMPTS, this.#maxAttempts);
+    for (let failures = 1; ; failures++) {
+      try {
+        return await this.#manifestOnce(source, asking, target);
+      } catch (cause) {
+        asking.signal.throwIfAborted();
+        if (!(cause instanceof Setback) || !cause.isPassing || cause.isUnreachable) throw cause;
+        const waitMs = Math.max(pauseMs(failures, this.#backoffMs / 2), cause.waitMs ?? 0);
+        if (failures >= attempts || waitMs > LONGEST_DOCUMENT_WAIT_MS) throw cause;
+        this.#log.debug({ image: familiarString(asking.ref), waitMs, reason: cause.message }, 'asking again');
+        await countDown(waitMs, asking);
+      }
+    }
+  }
+
+  async #manifestOnce(source: Source, asking: Asking, target: string): Promise<Document> {
+    const headers = { accept: ACCEPTED };
+    const answer = await this.#client.get(source, { ...asking, path: `manifests/${target}`, headers });
+    const bytes = await readBounded(answer, MOST_DOCUMENT_BYTES, { stallMs: this.#stallMs, ...asking });
+    if (bytes === undefined) {
+      throw fail.registry(
+        `manifest of ${familiarString(asking.ref)} is larger than ${MOST_DOCUMENT_BYTES} bytes`,
+      );
+    }
+    const digest = digestOf(bytes);
+    const stated = answer.headers['docker-content-digest'];
+    const expected = isDigest(target)
+      ? target
+      : typeof stated === 'string' && isDigest(stated)
+        ? stated
+        : digest;
+    if (digest !== expected) throw new Setback(fail.verification('manifest', expected), { isPassing: true });
+    return { bytes, digest, contentType: answer.headers['content-type'] };
+  }
+
+  async #config(asking: Asking, { config }: ImageManifest): Promise<Buffer> {
+    if (config.size > MOST_DOCUMENT_BYTES) {
+      throw fail.registry(
+        `image config of ${familiarString(asking.ref)} is larger than ${MOST_DOCUMENT_BYTES} bytes`,
+      );
+    }
+    const mismatch = fail.verification('image config', config.digest);
+    const read = () => bufferOf(this.#stream(asking, config, { mismatch }));
+    return read().catch((cause: unknown) => {
+      if (codeOf(cause) === mismatch.code) return read(); // damaged on the way, perhaps: once more from zero
+      throw cause;
+    });
+  }
+
+  #stream(
+    asking: Asking,
+    { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
+    o: { onRetry?: ((attempt: number, secondsLeft: number) => void) | undefined; mismatch: Failure },
+  ): Readable {
+    const sources = this.#hosts.sources(asking.ref);
+    const image = familiarString(asking.ref);
+    return blobStream({
+      digest,
+      size,
+      open: (offset, at, { signal }) =>
+        this.#openBlob(sources[at] ?? sources[0], { ...asking, signal }, digest, offset),
+      sourceCount: sources.length,
+      firstSource: this.#startOf(digest, sources.length),
+      maxAttempts: this.#maxAttempts,
+      backoffMs: this.#backoffMs,
+      stallMs: this.#stallMs,
+      onRetry: o.onRetry,
+      onMismatch: (at) => {
+        this.#log.warn({ image, blob: digest, host: sources[at]?.host }, 'a damaged blob was received');
+        this.#noteDamage(digest, at);
+        return o.mismatch;
+      },
+      signal: asking.signal,
+    });
+  }
+
+  /** The source to begin with: not the one that gave the blob damaged the last time. */
+  #startOf(digest: Digest, sourceCount: number): number {
+    const damagedAt = this.#damaged.get(digest);
+    this.#damaged.delete(digest);
+    return damagedAt === undefined ? 0 : (damagedAt + 1) % sourceCount;
+  }
+
+  #noteDamage(digest: Digest, source: number): void {
+    this.#damaged.set(digest, source);
+    for (const oldest of this.#damaged.keys()) {
+      if (this.#damaged.size <= MOST_DAMAGED) break;
+      this.#damaged.delete(oldest);
+    }
+  }
+
+  async #openBlob(source: Source, asking: Asking, digest: Digest, offset: number): Promise<BlobPart> {
+    const wish = { ...asking, path: `blobs/${digest}` };
+    if (offset === 0) return { body: (await this.#client.get(source, wish)).body, startsAt: 0 };
+    try {
+      const answer = await this.#client.get(source, { ...wish, headers: { range: `bytes=${offset}-` } });
+      return { body: answer.body, startsAt: startOf(answer, offset) };
+    } catch (cause) {
+      // it has no such range: shorter than promised, or mistaken about ranges; the whole of it will tell
+      if (!(cause instanceof Setback) || cause.status !== 416) throw cause;
+      return { body: (await this.#client.get(source, wish)).body, startsAt: 0 };
+    }
+  }
+}
+
+/** Where in the blob an answer begins (RFC 9110, 14.4 and 15.3.7). */
+function startOf(answer: Answer, offset: number): number {
+  if (answer.status !== 206) return 0;
+  const range = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(answer.headers['content-range'] ?? '');
+  const start = Number(range?.[1]);
+  if (range !== null && start <= offset) return start;
+  answer.body.destroy();
+  throw new Setback(
+    fail.registry(`Get "${answer.url.href}": the server sent another range than was asked for`),
+    {
+      isPassing: true,
+    },
+  );
+}
