@@ -2,7 +2,7 @@ import { type BoardProfile, boards, detectBoard, findBoard, nodeFlags } from '..
 import { readMachine } from '../config/machine.ts';
 import { fail } from '../errors.ts';
 import type { Arguments } from '../lib/arguments.ts';
-import type { Terminal } from './commands.ts';
+import type { Terminal } from './terminal.ts';
 
 /** One line per profile. */
 export async function listBoards({ values }: Arguments, { stdout }: Terminal): Promise<number> {

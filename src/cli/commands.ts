@@ -1,10 +1,5 @@
 import type { Arguments, Option } from '../lib/arguments.ts';
-
-/** Where a command writes; `process` fits. */
-export interface Terminal {
-  readonly stdout: { write(text: string): unknown };
-  readonly stderr: { write(text: string): unknown };
-}
+import type { Terminal } from './terminal.ts';
 
 /** What stands on the line beside options. */
 export interface Operand {

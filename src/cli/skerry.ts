@@ -1,6 +1,7 @@
 import { Failure, fail } from '../errors.ts';
 import { describeOptions, describePairs, type Option, parseArguments } from '../lib/arguments.ts';
-import { type Command, commands, type Terminal } from './commands.ts';
+import { type Command, commands } from './commands.ts';
+import type { Terminal } from './terminal.ts';
 
 const help: Option = { name: 'help', short: 'h', takes: 'switch', about: 'Print this help' };
 

@@ -1,6 +1,6 @@
 import { release } from '../config/release.ts';
 import type { Arguments } from '../lib/arguments.ts';
-import type { Terminal } from './commands.ts';
+import type { Terminal } from './terminal.ts';
 
 /** The version of this program and of the Node that runs it. */
 export async function showVersion({ values }: Arguments, { stdout }: Terminal): Promise<number> {
