@@ -130,6 +130,26 @@ export const fail = {
       500,
       `error gathering device information while adding custom device "${path}": ${reason}`,
     ),
+  unknownRestartPolicy: (policy: string) =>
+    new Failure(
+      'UNKNOWN_RESTART_POLICY',
+      400,
+      `invalid restart policy: unknown policy '${policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`,
+      { facts: { policy } },
+    ),
+  misplacedRetryCount: (policy: string, count: number) =>
+    new Failure(
+      'MISPLACED_RETRY_COUNT',
+      400,
+      `invalid restart policy: maximum retry count can only be used with 'on-failure'${count < 0 ? ' and cannot be negative' : ''}`,
+      { facts: { policy } },
+    ),
+  negativeRetryCount: () =>
+    new Failure(
+      'NEGATIVE_RETRY_COUNT',
+      400,
+      'invalid restart policy: maximum retry count cannot be negative',
+    ),
   noCommand: () => new Failure('NO_COMMAND', 400, 'no command specified'),
   unknownRuntime: (name: string) =>
     new Failure('UNKNOWN_RUNTIME', 400, `unknown or invalid runtime name: ${name}`),

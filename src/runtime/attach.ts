@@ -1,0 +1,244 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { codeOf } from '../errors.ts';
+import { connectPackets, type PacketSocket } from '../host/packets.ts';
+import { withResolvers } from '../lib/promises.ts';
+
+/** Takes what a process writes. */
+export interface OutputSink {
+  /**
+   * A promise says "not so fast": until it resolves, output is kept for this sink up to its bound. Without a promise
+   * the sink has taken it.
+   */
+  onOutput(stream: 1 | 2, data: Buffer): Promise<void> | undefined;
+  /** The process has ended, and everything it wrote was given. */
+  onEnd(): void;
+  /** It was too slow, and gets nothing more. */
+  onDropped?(): void;
+}
+
+/** conmon's first byte of a packet: which stream the rest is from. */
+const STDERR_PACKET = 3;
+
+/**
+ * How long output waits for a first subscriber. One that never comes must not block the process for good: its pipe
+ * fills up while nobody reads.
+ */
+const PATIENCE_MS = 5000;
+
+/** All that can be left is what the kernel holds for us. */
+const DRAIN_MS = 2000;
+
+/**
+ * The daemon's one connection to a process's streams, shared by any number of clients. It remembers nothing: who
+ * subscribes late has missed what came before. Reading begins with the first subscriber, so that whoever attaches
+ * before the start gets the first byte. A client that is slow is dropped at its bound; nobody ever holds the process up.
+ */
+export class Attachment {
+  /** Resolves when the process's output is over. What a slow subscriber has not taken yet, it still gets. */
+  readonly ended: Promise<void>;
+  readonly #socket: PacketSocket | undefined;
+  readonly #hasStdin: boolean;
+  readonly #keepsStdinOpen: boolean;
+  readonly #subscribers = new Set<Subscriber>();
+  readonly #end: () => void;
+  readonly #onIdle: () => void;
+  #isReading = false;
+  #isEnded = false;
+  #isStdinEnded = false;
+  readonly #patience: NodeJS.Timeout | undefined;
+
+  /** Without a socket it is that of a process that says and hears nothing; {@link close} ends it. */
+  constructor(
+    socket: PacketSocket | undefined,
+    o: { hasStdin: boolean; keepsStdinOpen: boolean; onIdle?: () => void },
+  ) {
+    this.#socket = socket;
+    this.#hasStdin = o.hasStdin;
+    this.#keepsStdinOpen = o.keepsStdinOpen;
+    this.#onIdle = o.onIdle ?? (() => {});
+    const { promise, resolve } = withResolvers<void>();
+    this.ended = promise;
+    this.#end = resolve;
+    if (socket !== undefined) this.#patience = setTimeout(() => this.#read(), PATIENCE_MS).unref();
+  }
+
+  /** Connects to conmon's attach socket. One that is gone, with its process, gives an attachment that has ended. */
+  static async connect(
+    path: string,
+    o: { hasStdin: boolean; keepsStdinOpen: boolean; onIdle?: () => void },
+  ): Promise<Attachment> {
+    try {
+      return new Attachment(await connectPackets(path), o);
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT' && codeOf(cause) !== 'ECONNREFUSED') throw cause;
+      const ended = new Attachment(undefined, o);
+      ended.close();
+      return ended;
+    }
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
+  /** From now on the sink gets all output. Returns how to leave. */
+  subscribe(sink: OutputSink, { maxBufferedBytes }: { maxBufferedBytes: number }): () => void {
+    const subscriber = new Subscriber(sink, maxBufferedBytes, () => this.#leave(subscriber));
+    if (this.#isEnded) {
+      queueMicrotask(() => subscriber.end());
+      return () => subscriber.leave();
+    }
+    this.#subscribers.add(subscriber);
+    this.#read();
+    return () => {
+      subscriber.leave();
+      this.#leave(subscriber);
+    };
+  }
+
+  /** Bytes for stdin; resolves when the monitor has room for more. Once the process has closed it, they go nowhere. */
+  async write(data: Buffer): Promise<void> {
+    if (this.#socket === undefined || !this.#hasStdin || this.#isStdinEnded || this.#isEnded) return;
+    try {
+      await this.#socket.write(data);
+    } catch (cause) {
+      if (codeOf(cause) !== 'EPIPE' && codeOf(cause) !== 'ECONNRESET') throw cause;
+    }
+  }
+
+  /** A client's stdin has ended: so does the process's, after what was written, unless it is to stay open. */
+  endStdin(): void {
+    if (this.#keepsStdinOpen || this.#isStdinEnded) return;
+    this.#isStdinEnded = true;
+    this.#socket?.end();
+    this.#rest();
+  }
+
+  /** Lets go of the connection at once; for subscribers that is the end. Safe twice. */
+  close(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    clearTimeout(this.#patience);
+    this.#socket?.close();
+    for (const subscriber of this.#subscribers) subscriber.end();
+    this.#subscribers.clear();
+    this.#end();
+  }
+
+  /** Gives what a process that is gone has left in the connection, then lets go of it. */
+  async drain(): Promise<void> {
+    this.#read();
+    await Promise.race([this.ended, sleep(DRAIN_MS, undefined, { ref: false })]);
+    this.close();
+  }
+
+  #read(): void {
+    if (this.#isReading || this.#isEnded || this.#socket === undefined) return;
+    this.#isReading = true;
+    clearTimeout(this.#patience);
+    // a connection that breaks says no more than one that ends
+    this.#pump(this.#socket).then(
+      () => this.close(),
+      () => this.close(),
+    );
+  }
+
+  async #pump(socket: PacketSocket): Promise<void> {
+    for await (const packet of socket.packets()) {
+      const stream = packet[0] === STDERR_PACKET ? 2 : 1;
+      const data = packet.subarray(1);
+      for (const subscriber of this.#subscribers) subscriber.give(stream, data);
+    }
+  }
+
+  #leave(subscriber: Subscriber): void {
+    if (this.#subscribers.delete(subscriber)) this.#rest();
+  }
+
+  /**
+   * Where nobody listens the connection is only work: all output would pass through the daemon. It must stay while
+   * its end would be the end of the process's stdin.
+   */
+  #rest(): void {
+    const isNeeded = this.#hasStdin && !this.#keepsStdinOpen && !this.#isStdinEnded;
+    if (this.#subscribers.size === 0 && this.#isReading && !this.#isEnded && !isNeeded) this.#onIdle();
+  }
+}
+
+/** One client's place at a process's output, with what it has not taken yet. */
+class Subscriber {
+  readonly #sink: OutputSink;
+  readonly #maxBytes: number;
+  readonly #onDropped: () => void;
+  readonly #queue: [1 | 2, Buffer][] = [];
+  #queuedBytes = 0;
+  #isBusy = false;
+  #isEnding = false;
+  #isGone = false;
+
+  constructor(sink: OutputSink, maxBytes: number, onDropped: () => void) {
+    this.#sink = sink;
+    this.#maxBytes = maxBytes;
+    this.#onDropped = onDropped;
+  }
+
+  give(stream: 1 | 2, data: Buffer): void {
+    if (this.#isGone) return;
+    if (!this.#isBusy) this.#hand(stream, data);
+    else if (this.#queuedBytes + data.length > this.#maxBytes) this.#drop();
+    else {
+      this.#queue.push([stream, data]);
+      this.#queuedBytes += data.length;
+    }
+  }
+
+  /** No more will come: what is queued is still given. */
+  end(): void {
+    this.#isEnding = true;
+    if (!this.#isBusy) this.#close();
+  }
+
+  leave(): void {
+    this.#isGone = true;
+    this.#queue.length = 0;
+  }
+
+  #hand(stream: 1 | 2, data: Buffer): void {
+    let taken: Promise<void> | undefined;
+    try {
+      taken = this.#sink.onOutput(stream, data);
+    } catch {
+      this.#drop(); // its trouble is not the others'
+    }
+    if (taken === undefined) return;
+    this.#isBusy = true;
+    taken.then(
+      () => this.#next(),
+      () => this.#drop(),
+    );
+  }
+
+  #next(): void {
+    this.#isBusy = false;
+    while (!this.#isBusy && !this.#isGone) {
+      const [stream, data] = this.#queue.shift() ?? [];
+      if (stream === undefined || data === undefined) break;
+      this.#queuedBytes -= data.length;
+      this.#hand(stream, data);
+    }
+    if (this.#isEnding && !this.#isBusy) this.#close();
+  }
+
+  #drop(): void {
+    if (this.#isGone) return;
+    this.leave();
+    this.#onDropped();
+    this.#sink.onDropped?.();
+  }
+
+  #close(): void {
+    if (this.#isGone) return;
+    this.leave();
+    this.#sink.onEnd();
+  }
+}

@@ -1,0 +1,363 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { codeOf, fail } from '../errors.ts';
+import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
+import { hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
+import { removeTree } from '../host/files.ts';
+import { signalProcess } from '../host/processes.ts';
+import type { Log } from '../lib/log.ts';
+import { Attachment } from './attach.ts';
+import { Bundle, bundlesOf, monitorCgroupOf, processId, type RunFacts } from './bundle.ts';
+import { Monitor } from './conmon.ts';
+import { resizeTerminal } from './control.ts';
+import { devicesOf } from './devices.ts';
+import { type ExecSpec, type RunningExec, startExec } from './exec.ts';
+import { type ContainerExit, Exits, isRunning } from './exits.ts';
+import { ociFailure } from './failure.ts';
+import { rotatedLogPath } from './logs.ts';
+import { findProgram, type OciRuntime, type RuntimeChoice, Runtimes } from './runtimes.ts';
+import { type BundleSpec, cgroupOf, ociSpec, type SpecHost } from './spec.ts';
+
+export type { ContainerExit } from './exits.ts';
+
+/** A container as the kernel and its OCI runtime have it. */
+export interface FoundContainer {
+  readonly status: 'created' | 'running' | 'paused' | 'stopped';
+  /** As the host numbers it; 0 for one that has stopped. */
+  readonly pid: number;
+}
+
+/** A monitor that has not ended by then is killed. */
+const MONITOR_END_MS = 2000;
+const LOOK_MS = 5;
+
+/**
+ * Runs containers, by conmon and an OCI runtime. Both outlive the daemon, as does everything about a run: it is in the
+ * exec root, in the kernel, or gone. What this object remembers can be thrown away at any instant.
+ */
+export class Runtime implements AsyncDisposable {
+  readonly #execRoot: string;
+  readonly #runtimes: Runtimes;
+  readonly #conmonPath: string;
+  readonly #cgroups: CgroupLayout;
+  readonly #host: SpecHost;
+  readonly #exits: Exits;
+  readonly #attachments = new Map<string, Promise<Attachment>>();
+  readonly #log: Log;
+
+  private constructor(o: {
+    execRoot: string;
+    runtimes: Runtimes;
+    conmonPath: string;
+    cgroups: CgroupLayout;
+    log: Log;
+  }) {
+    this.#execRoot = o.execRoot;
+    this.#runtimes = o.runtimes;
+    this.#conmonPath = o.conmonPath;
+    this.#cgroups = o.cgroups;
+    this.#host = specHost(o.cgroups);
+    this.#exits = new Exits(o.execRoot, o.log);
+    this.#log = o.log;
+  }
+
+  /** Finds the programs, and watches whatever containers already run. Throws 500 if a program is missing. */
+  static async open(o: {
+    execRoot: string;
+    runtimes: Readonly<Record<string, RuntimeChoice>>;
+    defaultRuntime: string;
+    cgroups: CgroupLayout;
+    log: Log;
+  }): Promise<Runtime> {
+    const conmonPath = findProgram('conmon');
+    if (conmonPath === undefined) throw fail.host('conmon not found: install conmon');
+    mkdirSync(bundlesOf(o.execRoot), { recursive: true, mode: 0o700 });
+    const runtimes = await Runtimes.open(o);
+    const runtime = new Runtime({ ...o, runtimes, conmonPath });
+    runtime.#watchLeft();
+    return runtime;
+  }
+
+  /** The OCI runtime that an empty name means here. */
+  get defaultName(): string {
+    return this.#runtimes.defaultName;
+  }
+
+  /** What a user should know about this host's runtimes. */
+  get warnings(): readonly string[] {
+    return this.#runtimes.warnings;
+  }
+
+  names(): string[] {
+    return this.#runtimes.names();
+  }
+
+  /** What each runtime calls its version. Runs them: not for every request. */
+  async versions(): Promise<Record<string, string>> {
+    const all = this.#runtimes.all();
+    const versions = await Promise.all(all.map((runtime) => runtime.version()));
+    return Object.fromEntries(all.map(({ name }, at) => [name, versions[at] ?? '']));
+  }
+
+  /**
+   * Makes the container; its process waits for {@link start}. Whatever an earlier run left is removed. Throws a
+   * {@link StartFailure} in dockerd's words; then nothing is left.
+   */
+  async create(spec: BundleSpec): Promise<{ pid: number; startTicks: number | undefined }> {
+    const runtime = this.#runtimes.get(spec.runtime);
+    const config = ociSpec(spec, await devicesOf(spec), this.#host);
+    await this.#clear(spec.id);
+    const bundle = new Bundle(this.#execRoot, spec.id);
+    const { terminal, hasStdin, isStdinOnce, args } = spec.process;
+    const facts: RunFacts = {
+      runtime: runtime.name,
+      cgroup: cgroupOf(spec),
+      command: args[0] ?? '',
+      hasStdin,
+      keepsStdinOpen: terminal || !isStdinOnce,
+    };
+    try {
+      bundle.make(facts, config);
+      makeRoomForLog(spec);
+      const container = processId(await this.#monitor(bundle, facts, runtime, spec));
+      const monitor = bundle.read()?.monitor;
+      const known = { ...facts, container, ...(monitor && { monitor: processId(monitor.pid) }) };
+      bundle.write(known);
+      this.#exits.watch(bundle, known);
+      return { pid: container.pid, startTicks: container.startTicks };
+    } catch (cause) {
+      await this.delete(spec.id);
+      throw cause;
+    }
+  }
+
+  /** Lets the container's process run. Throws a {@link StartFailure}; 409 if it was not created. */
+  async start(id: string): Promise<void> {
+    const { bundle, facts, runtime } = this.#known(id);
+    const { code, stderr } = await runtime.call('start', id);
+    if (code !== 0) throw ociFailure('start', stderr, facts.command);
+    bundle.mark('started');
+  }
+
+  /** Sends a signal to the container's first process. Throws 409 if it does not run. */
+  async signal(id: string, signal: number): Promise<void> {
+    await this.#order(id, 'kill', String(signal));
+  }
+
+  async pause(id: string): Promise<void> {
+    this.#known(id).bundle.mark('paused'); // before it is: then a reader asks the runtime
+    await this.#order(id, 'pause');
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.#order(id, 'resume');
+    rmSync(this.#known(id).bundle.path('paused'), { force: true });
+  }
+
+  /** Sets the size of the container's terminal. */
+  async resize(id: string, size: { rows: number; columns: number }): Promise<void> {
+    resizeTerminal(new Bundle(this.#execRoot, id).path('ctl'), size);
+  }
+
+  /** What there is of a container, the kernel believed over any note. Cheap for one that simply runs. */
+  async find(id: string): Promise<FoundContainer | undefined> {
+    const bundle = new Bundle(this.#execRoot, id);
+    const facts = bundle.read();
+    if (facts === undefined) return undefined;
+    const { container } = facts;
+    if (container === undefined || !isRunning(container)) return { status: 'stopped', pid: 0 };
+    const isPlain = existsSync(bundle.path('started')) && !existsSync(bundle.path('paused'));
+    const status = isPlain ? 'running' : await this.#statusOf(id, facts);
+    return { status, pid: status === 'stopped' ? 0 : container.pid };
+  }
+
+  /** Every container that has left a trace here. */
+  async list(): Promise<string[]> {
+    const states = readdirSync(join(this.#execRoot, 'oci')).map((name) => join(this.#execRoot, 'oci', name));
+    const places = [bundlesOf(this.#execRoot), this.#exits.directory, ...states];
+    const names = places.flatMap((place) => readdirSync(place));
+    return [...new Set(names.filter((name) => /^[0-9a-zA-Z][\w.-]*$/.test(name)))].sort();
+  }
+
+  /** How a container ended, if it has: also while no daemon ran. Undefined for one that runs or is not known. */
+  async exitOf(id: string): Promise<ContainerExit | undefined> {
+    const bundle = new Bundle(this.#execRoot, id);
+    const facts = bundle.read();
+    return facts === undefined ? undefined : this.#exits.of(bundle, facts);
+  }
+
+  /** Tells of every end from now on, once per run; what ended before this daemon began is for {@link exitOf}. */
+  onExit(listener: (exit: ContainerExit) => void): () => void {
+    return this.#exits.onExit(listener);
+  }
+
+  /** Removes a run, killing what is alive: process, cgroups, monitor, files. Absent is fine. */
+  async delete(id: string): Promise<void> {
+    const bundle = new Bundle(this.#execRoot, id);
+    const facts = bundle.read();
+    this.#exits.forget(bundle);
+    if (facts?.container !== undefined && existsSync(bundle.path('paused')))
+      await this.#runtimes.get(facts.runtime).call('resume', id); // a frozen process cannot die
+    for (const runtime of this.#makersOf(id, facts)) await runtime.call('delete', '--force', id);
+    if (facts !== undefined) await this.#removeLeft(facts);
+    await (await this.#attachments.get(id))?.drain();
+    this.#exits.forget(bundle); // the monitor of one that was killed just now has written once more
+    await removeTree(bundle.directory);
+  }
+
+  /**
+   * The one connection to the container's streams, made when it is first wanted and shared. Before the start it will
+   * give the first byte. Throws 409 where there is no such run.
+   */
+  async attach(id: string): Promise<Attachment> {
+    const known = await this.#attachments.get(id);
+    if (known !== undefined && !known.isEnded) return known;
+    const { bundle, facts } = this.#known(id);
+    const connection = Attachment.connect(bundle.path('attach'), {
+      hasStdin: facts.hasStdin,
+      keepsStdinOpen: facts.keepsStdinOpen,
+      onIdle: () => void connection.then((attachment) => attachment.close()),
+    });
+    this.#attachments.set(id, connection);
+    const forget = () => {
+      if (this.#attachments.get(id) === connection) this.#attachments.delete(id);
+    };
+    connection.then(({ ended }) => {
+      void ended.then(() => {
+        forget();
+        this.#exits.look(id); // that its streams ended may be the first sign
+      });
+    }, forget);
+    return connection;
+  }
+
+  /** Runs one more process in a container. Throws a {@link StartFailure} in dockerd's words. */
+  async exec(spec: ExecSpec): Promise<RunningExec> {
+    const parts = { conmonPath: this.#conmonPath, cgroups: this.#cgroups, log: this.#log };
+    return startExec(parts, this.#known(spec.containerId), spec);
+  }
+
+  /** Lets go of all connections; containers run on. Safe twice. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#exits[Symbol.dispose]();
+    const attachments = await Promise.allSettled(this.#attachments.values());
+    for (const attachment of attachments) if (attachment.status === 'fulfilled') attachment.value.close();
+  }
+
+  /** Containers of an earlier daemon. What had ended by now is told by exitOf alone. */
+  #watchLeft(): void {
+    for (const id of readdirSync(bundlesOf(this.#execRoot))) {
+      const bundle = new Bundle(this.#execRoot, id);
+      const facts = bundle.read();
+      if (facts !== undefined && isRunning(facts.container)) this.#exits.watch(bundle, facts);
+    }
+  }
+
+  /** A run that is over and was not deleted must not stand in the way of the next. */
+  async #clear(id: string): Promise<void> {
+    const found = await this.find(id);
+    if (found !== undefined && found.status !== 'stopped')
+      throw fail.runtime(`container ${id} is ${found.status} already`);
+    if (found !== undefined || (await this.list()).includes(id)) await this.delete(id);
+  }
+
+  /** Has conmon make the container; answers the pid of its waiting process. */
+  async #monitor(bundle: Bundle, facts: RunFacts, runtime: OciRuntime, spec: BundleSpec): Promise<number> {
+    const { terminal, hasStdin } = spec.process;
+    const monitor = Monitor.launch(
+      this.#conmonPath,
+      {
+        containerId: spec.id,
+        runtime,
+        directory: bundle.directory,
+        cgroup: monitorCgroupOf(facts.cgroup),
+        terminal,
+        hasStdin,
+        keepsStdinOpen: facts.keepsStdinOpen,
+        task: {
+          kind: 'container',
+          logPath: spec.logPath,
+          logMaxBytes: spec.logMaxBytes,
+          exitDirectory: this.#exits.directory,
+        },
+      },
+      this.#cgroups,
+      this.#log,
+    );
+    try {
+      monitor.begin();
+      const { data: pid, message } = await monitor.message();
+      if (pid <= 0) throw ociFailure('create', message ?? '', facts.command);
+      return pid;
+    } finally {
+      monitor.close();
+    }
+  }
+
+  #known(id: string): { bundle: Bundle; facts: RunFacts; runtime: OciRuntime } {
+    const bundle = new Bundle(this.#execRoot, id);
+    const facts = bundle.read();
+    if (facts === undefined) throw fail.notRunning(id);
+    return { bundle, facts, runtime: this.#runtimes.get(facts.runtime) };
+  }
+
+  /** A command to a running container. */
+  async #order(id: string, command: 'kill' | 'pause' | 'resume', ...args: string[]): Promise<void> {
+    const { facts, runtime } = this.#known(id);
+    const { code, stderr } = await runtime.call(command, id, ...args);
+    if (code === 0) return;
+    if (!isRunning(facts.container)) throw fail.notRunning(id);
+    throw fail.runtime(`OCI runtime ${command} failed: ${stderr.trim()}: unknown`);
+  }
+
+  async #statusOf(id: string, facts: RunFacts): Promise<FoundContainer['status']> {
+    const { code, stdout } = await this.#runtimes.get(facts.runtime).call('state', id);
+    const { status }: { status?: unknown } = code === 0 ? JSON.parse(stdout) : {};
+    const known = (['created', 'running', 'paused', 'stopped'] as const).find((name) => name === status);
+    return known ?? 'stopped';
+  }
+
+  /** The runtimes that know of a container: the one that made it, or any that keeps a state of it. */
+  #makersOf(id: string, facts: RunFacts | undefined): OciRuntime[] {
+    return this.#runtimes
+      .all()
+      .filter(({ name }) => name === facts?.runtime || existsSync(join(this.#execRoot, 'oci', name, id)));
+  }
+
+  /** What a runtime may leave: processes in its cgroup (where the container had no pid namespace), conmon, cgroups. */
+  async #removeLeft({ cgroup, monitor }: RunFacts): Promise<void> {
+    for (const pid of await cgroupPids(this.#cgroups, cgroup)) signalProcess(pid, 'SIGKILL');
+    for (let waitedMs = 0; isRunning(monitor) && waitedMs < MONITOR_END_MS; waitedMs += LOOK_MS)
+      await sleep(LOOK_MS);
+    for (const pid of await cgroupPids(this.#cgroups, monitorCgroupOf(cgroup))) signalProcess(pid, 'SIGKILL');
+    if (monitor !== undefined) signalProcess(monitor.pid, 'SIGKILL', monitor.startTicks);
+    await removeCgroup(this.#cgroups, cgroup);
+    await removeCgroup(this.#cgroups, monitorCgroupOf(cgroup));
+  }
+}
+
+/** conmon counts what it writes itself: a log that earlier runs have filled would grow by as much again. */
+function makeRoomForLog({ logPath, logMaxBytes }: BundleSpec): void {
+  if (logMaxBytes <= 0) return;
+  try {
+    if (statSync(logPath).size >= logMaxBytes) renameSync(logPath, rotatedLogPath(logPath));
+  } catch (cause) {
+    if (codeOf(cause) !== 'ENOENT') throw fail.runtime('log cannot be rotated', { cause });
+  }
+}
+
+/** dockerd lets processes in a network namespace of their own open any port, and ping, without a capability. */
+function specHost(cgroups: CgroupLayout): SpecHost {
+  const wanted = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
+  const networkSysctls = Object.entries(wanted).filter(([name]) =>
+    existsSync(`/proc/sys/${name.replaceAll('.', '/')}`),
+  );
+  return {
+    architecture: platform().architecture,
+    kernel: kernelVersion(),
+    hasSeccomp: hasSeccomp(),
+    cgroupVersion: cgroups.version,
+    networkSysctls: Object.fromEntries(networkSysctls),
+  };
+}

@@ -1,0 +1,150 @@
+import { accessSync, constants } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { isAbsolute, join } from 'node:path';
+import { codeOf, fail } from '../errors.ts';
+import type { CgroupLayout } from '../host/cgroup.ts';
+import { type Finished, run } from '../host/exec.ts';
+import type { Log } from '../lib/log.ts';
+
+/** An OCI runtime's command line, the same for crun, runc, youki, gVisor and Kata. */
+export class OciRuntime {
+  readonly name: string;
+  readonly path: string;
+  /** What comes before any command: where its state is, and what the configuration adds. */
+  readonly args: readonly string[];
+
+  constructor(name: string, path: string, stateDirectory: string, args: readonly string[]) {
+    this.name = name;
+    this.path = path;
+    // with a log file of its own, what it writes to stderr is a sentence
+    this.args = ['--root', stateDirectory, '--log', '/dev/null', '--log-format', 'json', ...args];
+  }
+
+  /** Runs a command to its end. Any exit code is a result. */
+  call(...command: string[]): Promise<Finished> {
+    // runc would forward its start to the service manager that we ourselves report to
+    return run(this.path, [...this.args, ...command], { env: { NOTIFY_SOCKET: '' } });
+  }
+
+  /** The first number that it says it is. */
+  async version(): Promise<string> {
+    const { stdout } = await run(this.path, ['--version']);
+    return /\bversion\s+(\S+)/.exec(stdout)?.[1] ?? stdout.split('\n', 1)[0] ?? '';
+  }
+}
+
+/** A runtime as the configuration names it; a path without a slash is looked for in PATH. */
+export interface RuntimeChoice {
+  readonly path: string;
+  readonly args?: readonly string[];
+}
+
+/** What is taken where the default runtime cannot be. */
+const FALLBACK = 'runc';
+
+/** The OCI runtimes of this machine: which there are, and which one a container gets. */
+export class Runtimes {
+  /** What `/info` should tell. */
+  readonly warnings: readonly string[];
+  readonly defaultName: string;
+  readonly #runtimes: ReadonlyMap<string, OciRuntime>;
+  /** Stand-ins for runtimes that do not work here. */
+  readonly #replaced: ReadonlyMap<string, string>;
+
+  private constructor(o: {
+    runtimes: ReadonlyMap<string, OciRuntime>;
+    replaced: ReadonlyMap<string, string>;
+    defaultName: string;
+    warnings: string[];
+  }) {
+    this.#runtimes = o.runtimes;
+    this.#replaced = o.replaced;
+    this.defaultName = o.defaultName;
+    this.warnings = o.warnings;
+  }
+
+  /** Throws 500 if the default runtime is not there, and neither is the fallback. */
+  static async open(o: {
+    execRoot: string;
+    runtimes: Readonly<Record<string, RuntimeChoice>>;
+    defaultRuntime: string;
+    cgroups: CgroupLayout;
+    log: Log;
+  }): Promise<Runtimes> {
+    const runtimes = new Map<string, OciRuntime>();
+    const replaced = new Map<string, string>();
+    const warnings: string[] = [];
+    const choices: Record<string, RuntimeChoice> = { [FALLBACK]: { path: FALLBACK }, ...o.runtimes };
+    for (const [name, { path, args = [] }] of Object.entries(choices)) {
+      const program = findProgram(path);
+      if (program === undefined) continue;
+      const stateDirectory = join(o.execRoot, 'oci', name);
+      await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
+      runtimes.set(name, new OciRuntime(name, program, stateDirectory, args));
+    }
+    const hasFallback = runtimes.has(FALLBACK);
+    for (const [name, { path }] of Object.entries(choices)) {
+      const isRefused = refusesCgroups(path, o.cgroups);
+      if (!hasFallback || name === FALLBACK || (runtimes.has(name) && !isRefused)) continue;
+      // one that is configured and missing is the user's to see, unless it is the default
+      if (!isRefused && name !== o.defaultRuntime) continue;
+      replaced.set(name, FALLBACK);
+      const reason = isRefused ? 'does not support the hybrid cgroup mount of this host' : 'is not installed';
+      warnings.push(`WARNING: OCI runtime ${name} ${reason}, ${FALLBACK} is used instead`);
+      o.log.warn({ runtime: name, instead: FALLBACK, reason }, 'OCI runtime cannot be used');
+    }
+    const defaultName = replaced.get(o.defaultRuntime) ?? o.defaultRuntime;
+    if (!runtimes.has(defaultName))
+      throw fail.host(
+        `OCI runtime ${defaultName} not found: install ${choices[defaultName]?.path ?? defaultName}`,
+      );
+    return new Runtimes({ runtimes, replaced, defaultName, warnings });
+  }
+
+  names(): string[] {
+    return [...new Set([...this.#runtimes.keys(), ...this.#replaced.keys()])].sort();
+  }
+
+  /** The runtime of that name, or its stand-in. Throws 400 if there is none. */
+  get(name: string): OciRuntime {
+    const runtime = this.#runtimes.get(this.#replaced.get(name) ?? name);
+    if (runtime === undefined) throw fail.unknownRuntime(name);
+    return runtime;
+  }
+
+  all(): OciRuntime[] {
+    return [...this.#runtimes.values()];
+  }
+}
+
+/**
+ * crun refuses hybrid cgroups if controllers are left in the unified hierarchy (libcrun/cgroup.c, the same from 1.8
+ * to the present): by its own rule we know it without a try.
+ */
+function refusesCgroups(path: string, cgroups: CgroupLayout): boolean {
+  return /(^|\/)crun$/.test(path) && cgroups.isHybrid && cgroups.hasControllersInUnified;
+}
+
+/** The absolute path of an executable program; undefined if there is none. */
+export function findProgram(name: string): string | undefined {
+  if (isAbsolute(name)) return isExecutable(name) ? name : undefined;
+  const directories = [
+    ...(process.env['PATH'] ?? '').split(':'),
+    '/usr/sbin',
+    '/usr/bin',
+    '/usr/libexec/podman',
+  ];
+  return directories
+    .map((directory) => join(directory, name))
+    .find((path) => isAbsolute(path) && isExecutable(path));
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch (cause) {
+    if (codeOf(cause) === undefined) throw cause;
+    return false;
+  }
+}

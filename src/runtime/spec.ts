@@ -1,0 +1,306 @@
+import { posix } from 'node:path';
+import { defaultSeccomp, seccompFrom } from './seccomp.ts';
+import type { OciSeccomp, SeccompSubject } from './seccomp-rules.ts';
+
+/** A process in a container: its first one, or one more by exec. */
+export interface ProcessSpec {
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly cwd: string;
+  readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids: readonly number[] };
+  readonly terminal: boolean;
+  /** Rows and columns. */
+  readonly consoleSize?: readonly [number, number];
+  readonly hasStdin: boolean;
+  /** Its stdin ends with the first client's; otherwise it stays open while the process lives. */
+  readonly isStdinOnce: boolean;
+  /** What root in there may do; another user has this as the bound of what it can get. */
+  readonly capabilities: readonly string[];
+  readonly noNewPrivileges: boolean;
+  readonly oomScoreAdj?: number;
+  readonly rlimits: readonly { readonly name: string; readonly hard: number; readonly soft: number }[];
+}
+
+export interface BundleMount {
+  readonly destination: string;
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+/** Limits; absent means none. Sizes in bytes, cpu times in microseconds. */
+export interface BundleResources {
+  readonly memoryBytes?: number;
+  readonly memoryReservationBytes?: number;
+  /** Memory and swap together; -1 is no limit on swap. */
+  readonly memorySwapBytes?: number;
+  readonly cpuShares?: number;
+  readonly cpuQuota?: number;
+  readonly cpuPeriod?: number;
+  readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
+  readonly pidsLimit?: number;
+  readonly oomKillDisable?: boolean;
+}
+
+/** A device of the host, and where in the container it is to be. */
+export interface BundleDevice {
+  readonly pathOnHost: string;
+  readonly pathInContainer: string;
+  /** Of `r`, `w`, `m`. */
+  readonly cgroupPermissions: string;
+}
+
+/** All that makes one run of a container, in the engine's words. */
+export interface BundleSpec {
+  readonly id: string;
+  /** Name of an OCI runtime. */
+  readonly runtime: string;
+  /** Mounted and ready. */
+  readonly rootfs: string;
+  readonly isRootfsReadonly: boolean;
+  readonly process: ProcessSpec;
+  readonly hostname: string;
+  readonly domainname: string;
+  readonly namespaces: {
+    readonly pid: 'private' | 'host';
+    readonly ipc: 'private' | 'host' | 'shareable';
+    readonly uts: 'private' | 'host';
+    readonly network: 'private' | 'host';
+    readonly cgroup: 'private' | 'host';
+  };
+  /** Beside the defaults; one at the same place is instead of the default. */
+  readonly mounts: readonly BundleMount[];
+  readonly shmBytes: number;
+  readonly resources: BundleResources;
+  readonly devices: readonly BundleDevice[];
+  readonly isPrivileged: boolean;
+  /** The built-in filter, none, or a profile file's text in Docker's format. */
+  readonly seccomp: 'default' | 'unconfined' | { readonly profile: string };
+  readonly maskedPaths: readonly string[];
+  readonly readonlyPaths: readonly string[];
+  readonly sysctls: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** The cgroup that the container's own is in; empty for ours. */
+  readonly cgroupParent: string;
+  /** The log file, in a directory that exists. */
+  readonly logPath: string;
+  /** conmon starts the file anew when it has written this much; 0 is no limit. */
+  readonly logMaxBytes: number;
+}
+
+/** What the machine adds. */
+export interface SpecHost {
+  readonly architecture: string;
+  readonly kernel: string;
+  readonly hasSeccomp: boolean;
+  readonly cgroupVersion: 1 | 2;
+  /** Set in every private network namespace, unless the container sets them otherwise. */
+  readonly networkSysctls: Readonly<Record<string, string>>;
+}
+
+/** `config.json` of the OCI runtime spec 1.0, as far as it is used here. */
+export interface OciSpec {
+  ociVersion: string;
+  process: OciProcess;
+  root: { path: string; readonly: boolean };
+  hostname?: string;
+  mounts: BundleMount[];
+  annotations: Readonly<Record<string, string>>;
+  linux: {
+    namespaces: { type: string }[];
+    resources: object;
+    devices: object[];
+    sysctl: Record<string, string>;
+    seccomp?: OciSeccomp;
+    maskedPaths: readonly string[];
+    readonlyPaths: readonly string[];
+    cgroupsPath: string;
+  };
+}
+
+/** A device node to make in a container (OCI runtime-spec 1.0, config-linux.md, Devices), and what may be done with it. */
+export interface OciDevice {
+  readonly path: string;
+  readonly type: 'c' | 'b';
+  readonly major: number;
+  readonly minor: number;
+  readonly fileMode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly permissions: string;
+}
+
+export interface OciProcess {
+  terminal: boolean;
+  consoleSize?: { height: number; width: number };
+  user: { uid: number; gid: number; additionalGids: readonly number[] };
+  args: readonly string[];
+  env: readonly string[];
+  cwd: string;
+  capabilities: Partial<Record<'bounding' | 'effective' | 'permitted', readonly string[]>>;
+  noNewPrivileges: boolean;
+  oomScoreAdj?: number;
+  rlimits: { type: string; hard: number; soft: number }[];
+}
+
+const DEFAULT_CGROUP_PARENT = '/skerry';
+
+/** A container's cgroup, as /proc/PID/cgroup shows it. */
+export function cgroupOf({ id, cgroupParent }: Pick<BundleSpec, 'id' | 'cgroupParent'>): string {
+  return posix.join('/', cgroupParent === '' ? DEFAULT_CGROUP_PARENT : cgroupParent, id);
+}
+
+/** Writes a bundle's config in the OCI runtime's words, with dockerd's defaults. Pure. */
+export function ociSpec(bundle: BundleSpec, devices: readonly OciDevice[], host: SpecHost): OciSpec {
+  const { namespaces } = bundle;
+  const seccomp = seccompOf(bundle, host);
+  return {
+    ociVersion: '1.0.2',
+    process: ociProcess(bundle.process),
+    root: { path: bundle.rootfs, readonly: bundle.isRootfsReadonly },
+    ...(namespaces.uts === 'private' && { hostname: bundle.hostname }),
+    mounts: mountsOf(bundle),
+    annotations: bundle.annotations,
+    linux: {
+      namespaces: namespacesOf(namespaces),
+      resources: resourcesOf(bundle, devices, host),
+      devices: devices.map(({ permissions: _, ...device }) => device),
+      sysctl: sysctlsOf(bundle, host),
+      ...(seccomp !== undefined && { seccomp }),
+      maskedPaths: bundle.maskedPaths,
+      readonlyPaths: bundle.readonlyPaths,
+      cgroupsPath: cgroupOf(bundle),
+    },
+  };
+}
+
+/** One process in the OCI runtime's words: part of a config, or the whole file that an exec reads. */
+export function ociProcess(process: ProcessSpec): OciProcess {
+  const { user, capabilities, consoleSize, oomScoreAdj } = process;
+  const isRoot = user.uid === 0;
+  return {
+    terminal: process.terminal,
+    ...(process.terminal &&
+      consoleSize !== undefined && { consoleSize: { height: consoleSize[0], width: consoleSize[1] } }),
+    user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
+    args: process.args,
+    env: process.env,
+    cwd: process.cwd,
+    // what execve(2) makes of them: nothing but the bound is left to one who is not root
+    capabilities: isRoot
+      ? { bounding: capabilities, effective: capabilities, permitted: capabilities }
+      : { bounding: capabilities },
+    noNewPrivileges: process.noNewPrivileges,
+    ...(oomScoreAdj !== undefined && { oomScoreAdj }),
+    rlimits: process.rlimits.map(({ name, hard, soft }) => ({
+      type: `RLIMIT_${name.toUpperCase()}`,
+      hard,
+      soft,
+    })),
+  };
+}
+
+/** A namespace of its own for each kind that is not the host's. */
+function namespacesOf(namespaces: BundleSpec['namespaces']): { type: string }[] {
+  const kinds = (['pid', 'ipc', 'uts', 'network', 'cgroup'] as const).filter(
+    (kind) => namespaces[kind] !== 'host',
+  );
+  return ['mount', ...kinds].map((type) => ({ type }));
+}
+
+function defaultMounts({ shmBytes, namespaces }: BundleSpec): BundleMount[] {
+  const strict = ['nosuid', 'noexec', 'nodev'];
+  const mount = (type: string, destination: string, options: string[], source = type) => ({
+    destination,
+    type,
+    source,
+    options,
+  });
+  return [
+    mount('proc', '/proc', strict),
+    mount('tmpfs', '/dev', ['nosuid', 'strictatime', 'mode=755', 'size=65536k']),
+    mount('devpts', '/dev/pts', ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5']),
+    mount('sysfs', '/sys', [...strict, 'ro']),
+    mount('cgroup', '/sys/fs/cgroup', ['ro', ...strict]),
+    mount('mqueue', '/dev/mqueue', strict),
+    namespaces.ipc === 'host'
+      ? mount('bind', '/dev/shm', ['rbind', 'rprivate'], '/dev/shm')
+      : mount('tmpfs', '/dev/shm', [...strict, 'mode=1777', `size=${shmBytes}`], 'shm'),
+  ];
+}
+
+/** The defaults that nothing replaces, then the container's own, outer ones before inner ones. */
+function mountsOf(bundle: BundleSpec): BundleMount[] {
+  const own = bundle.mounts.map((mount) => ({ ...mount, destination: posix.normalize(mount.destination) }));
+  const isOwn = (path: string) => own.some(({ destination }) => destination === path);
+  const defaults = defaultMounts(bundle)
+    .filter(({ destination }) => !isOwn(destination) && !(destination.startsWith('/dev/') && isOwn('/dev')))
+    .map((mount) => withAccess(mount, bundle));
+  const depth = (path: string) => path.split('/').length;
+  return [...defaults, ...own.sort((a, b) => depth(a.destination) - depth(b.destination))];
+}
+
+const alwaysWritable = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
+
+/** A privileged container may write to /sys and its cgroups, unless its root file system is read-only. */
+function withAccess(mount: BundleMount, { isPrivileged, isRootfsReadonly }: BundleSpec): BundleMount {
+  if (alwaysWritable.has(mount.destination)) return mount;
+  const options = mount.options.filter((option) => option !== 'ro');
+  return { ...mount, options: isPrivileged && !isRootfsReadonly ? options : [...options, 'ro'] };
+}
+
+function resourcesOf({ resources, isPrivileged }: BundleSpec, devices: readonly OciDevice[], host: SpecHost) {
+  const memory = withoutAbsent({
+    limit: resources.memoryBytes,
+    reservation: resources.memoryReservationBytes,
+    swap: resources.memorySwapBytes,
+    disableOOMKiller: host.cgroupVersion === 1 ? resources.oomKillDisable : undefined,
+  });
+  const cpu = withoutAbsent({
+    shares: resources.cpuShares,
+    quota: resources.cpuQuota,
+    period: resources.cpuPeriod,
+    cpus: resources.cpusetCpus,
+    mems: resources.cpusetMems,
+  });
+  const deviceRules = isPrivileged
+    ? [{ allow: true, access: 'rwm' }]
+    : [
+        // the runtimes add what every container needs: null, zero, full, random, tty, ptys, and mknod of any
+        { allow: false, access: 'rwm' },
+        ...devices.map(({ type, major, minor, permissions }) => ({
+          allow: true,
+          type,
+          major,
+          minor,
+          access: permissions,
+        })),
+      ];
+  return {
+    devices: deviceRules,
+    ...(memory !== undefined && { memory }),
+    ...(cpu !== undefined && { cpu }),
+    ...(resources.pidsLimit !== undefined && { pids: { limit: resources.pidsLimit } }),
+  };
+}
+
+/** The object without its undefined fields; undefined if nothing is left. */
+function withoutAbsent(fields: Record<string, unknown>): object | undefined {
+  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return present.length === 0 ? undefined : Object.fromEntries(present);
+}
+
+function sysctlsOf({ namespaces, domainname, sysctls }: BundleSpec, host: SpecHost): Record<string, string> {
+  return {
+    ...(namespaces.network === 'private' && host.networkSysctls),
+    ...(namespaces.uts === 'private' && domainname !== '' && { 'kernel.domainname': domainname }),
+    ...sysctls,
+  };
+}
+
+function seccompOf({ seccomp, process }: BundleSpec, host: SpecHost): OciSeccomp | undefined {
+  if (!host.hasSeccomp || seccomp === 'unconfined') return undefined;
+  const subject: SeccompSubject = { ...host, capabilities: process.capabilities };
+  return seccomp === 'default' ? defaultSeccomp(subject) : seccompFrom(seccomp.profile, subject);
+}
