@@ -32,7 +32,7 @@ export interface Libc {
   };
   recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
   shutdown(fd: number, how: number): number;
-  /** Calls back each time the descriptor is ready, until stopped. Runs outside Node's ticks: only set things in motion there. */
+  /** Calls back each time the descriptor is ready, until stopped. Outside of Node's callback scopes, so only set things in motion there. */
   poll(fd: number, wish: Readiness, onReady: () => void): PollHandle;
   /** `errno` of the call just made. */
   errno(): number;
@@ -48,6 +48,8 @@ export interface PollHandle {
   stop(): void;
   close(): void;
 }
+
+type CFunction = ReturnType<Koffi.LibraryHandle['func']>;
 
 let loaded: Libc | undefined;
 
@@ -81,7 +83,7 @@ function load(): Libc {
 }
 
 /** Before glibc 2.33 `mknod` was an inline function around `__xmknod`; boards on Debian 11 and Ubuntu 20.04 still have that. */
-function loadMknod(library: ReturnType<typeof Koffi.load>): Libc['mknod'] {
+export function loadMknod(library: { func(definition: string): CFunction }): Libc['mknod'] {
   try {
     return library.func('int mknod(const void *, unsigned int, uint64_t)');
   } catch {

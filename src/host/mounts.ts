@@ -10,15 +10,17 @@ export interface Mount {
   readonly superOptions: readonly string[];
 }
 
-/** Every mount point at or below `prefix`, deepest and newest first: the order to unmount them in. */
+/**
+ * Every mount point at or below `prefix`, newest first. That is the order to unmount them in: inner before outer,
+ * and what was mounted over others before those.
+ */
 export async function mountsUnder(prefix: string): Promise<string[]> {
   const top = await locate(prefix);
   const inside = top === '/' ? '/' : `${top}/`;
   return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
     .map(({ mountPoint }) => mountPoint)
     .filter((mountPoint) => mountPoint === top || mountPoint.startsWith(inside))
-    .reverse()
-    .sort((a, b) => depthOf(b) - depthOf(a));
+    .reverse();
 }
 
 /** The kernel lists paths without links. A dead network mount cannot be resolved itself, its parent can. */
@@ -28,10 +30,6 @@ async function locate(path: string): Promise<string> {
   return realpath(absolute)
     .catch(parent)
     .catch(() => absolute);
-}
-
-function depthOf(path: string): number {
-  return path === '/' ? 0 : path.split('/').length - 1;
 }
 
 /** Reads the text of a mountinfo file, oldest mount first. */

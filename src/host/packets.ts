@@ -196,7 +196,7 @@ class Connection implements PacketSocket {
         readable: this.#waiters.readable.length > 0,
         writable: this.#waiters.writable.length > 0,
       };
-      // poll calls back outside of Node's ticks, where a resolved promise would wait for some other event
+      // poll calls back outside of Node's callback scopes: Node does not promise to look after promises there
       const onReady = () => {
         this.#poll?.stop();
         setImmediate(() => this.#wake());

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../../src/host/exec.ts';
@@ -59,16 +62,18 @@ test('too long: a Failure, and the program is gone', async () => {
   assert.ok(Date.now() - started < 1900);
 });
 
-test('an abort throws its reason once the program is gone, even one that does not want to go', async () => {
+test('an abort throws its reason once the program is gone, even one that does not want to go', async (t) => {
   const aborting = new AbortController();
   const reason = new Error('no longer wanted');
-  const marker = `6${process.pid}.5`;
-  const running = sh(`trap '' TERM; sleep ${marker} & echo; wait; wait`, { signal: aborting.signal });
-  await sleep(100);
+  const directory = mkdtempSync(join(tmpdir(), 'skt-exec-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done";
+  const running = sh(script, { signal: aborting.signal, cwd: directory });
+  while (!existsSync(join(directory, 'pid'))) await sleep(10);
+  await sleep(20);
   aborting.abort(reason);
   await assert.rejects(running, (cause) => cause === reason);
-  await sh(`for p in /proc/[0-9]*; do
-    [ "$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)" = "sleep ${marker} " ] && kill "\${p#/proc/}"; done; true`);
+  assert.equal(isAlive(Number(readFileSync(join(directory, 'pid'), 'utf8'))), false);
   await assert.rejects(sh('true', { signal: aborting.signal }), (cause) => cause === reason);
 });
 

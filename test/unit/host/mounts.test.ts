@@ -36,7 +36,7 @@ test('lines that are none are passed over', () => {
 
 test('this machine: everything is under the root, /proc is under itself, nothing is under a file name that is free', async () => {
   const all = await mountsUnder('/');
-  assert.equal(all.at(-1), '/');
+  assert.ok(all.includes('/'));
   assert.ok(all.includes('/proc'));
   assert.ok((await mountsUnder('/proc')).includes('/proc'));
   assert.deepEqual(await mountsUnder('/pro'), []);

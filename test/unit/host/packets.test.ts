@@ -108,6 +108,28 @@ test('writes are cut into packets of at most 32 KiB, and callers do not mix', as
   assert.equal(text, 'a'.repeat(100_000) + 'b'.repeat(10));
 });
 
+test('a write that waits is not overtaken by one that comes when there is room again', async (t) => {
+  const { client, server } = await pair(t);
+  const first = client.write(Buffer.alloc(1 << 20, 'a'));
+  await sleep(5);
+  let text = '';
+  for (let n = 0; n < 3; n++) text += await server.receive(); // there already, so the writer has not had its turn
+  const second = client.write(Buffer.from('b'));
+  while (text.length <= 1 << 20) text += await server.receive();
+  await Promise.all([first, second]);
+  assert.equal(text.indexOf('b'), 1 << 20);
+});
+
+test('a packet is delivered when it comes, not when something else happens', async (t) => {
+  const { client, server } = await pair(t);
+  const watchdog = setTimeout(() => {}, 2000);
+  t.after(() => clearTimeout(watchdog));
+  setTimeout(() => server.fill(Buffer.from('x')), 10);
+  const started = Date.now();
+  await client.packets()[Symbol.asyncIterator]().next();
+  assert.ok(Date.now() - started < 1000);
+});
+
 test('a write waits until the peer reads', async (t) => {
   const { client, server } = await pair(t);
   let isDone = false;
