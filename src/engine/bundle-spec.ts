@@ -1,0 +1,161 @@
+import { fail } from '../errors.ts';
+import type { BundleSpec } from '../runtime/spec.ts';
+import type { ContainerRecord, HostConfig } from './model.ts';
+import type { BundleMount } from './mounts.ts';
+
+/** What a bundle needs beyond the container's record: where things are, and who the user turned out to be. */
+export interface BundlePlaces {
+  rootfs: string;
+  user: { uid: number; gid: number; additionalGids: number[]; home: string };
+  capabilities: string[];
+  mounts: BundleMount[];
+  logPath: string;
+  logMaxBytes: number;
+  /** For a container that names no parent. */
+  cgroupParent: string;
+}
+
+/** Turns a container's record into what the OCI runtime is to run. Pure; throws 400 or 500 for bad options. */
+export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
+  const { config, hostConfig } = record;
+  const security = securityOf(hostConfig);
+  return {
+    id: record.id,
+    runtime: record.runtime,
+    rootfs: places.rootfs,
+    isRootfsReadonly: hostConfig.readonlyRootfs,
+    process: {
+      args: commandOf(record),
+      env: environmentOf(record, places.user.home),
+      cwd: config.workingDir === '' ? '/' : config.workingDir,
+      user: places.user,
+      terminal: config.tty,
+      ...(hostConfig.consoleSize.some((cells) => cells > 0) && { consoleSize: hostConfig.consoleSize }),
+      hasStdin: config.openStdin,
+      isStdinOnce: config.stdinOnce,
+      capabilities: places.capabilities,
+      noNewPrivileges: security.noNewPrivileges,
+      ...(hostConfig.oomScoreAdj !== 0 && { oomScoreAdj: hostConfig.oomScoreAdj }),
+      rlimits: hostConfig.ulimits ?? [],
+    },
+    hostname: config.hostname,
+    domainname: config.domainname,
+    namespaces: {
+      pid: privateOrHost('PID', hostConfig.pidMode),
+      ipc: ipcOf(hostConfig.ipcMode),
+      uts: privateOrHost('UTS', hostConfig.utsMode),
+      network: hostConfig.networkMode === 'host' ? 'host' : 'private',
+      cgroup: hostConfig.cgroupnsMode === 'private' ? 'private' : 'host',
+    },
+    mounts: places.mounts,
+    shmBytes: hostConfig.shmSize,
+    resources: resourcesOf(hostConfig),
+    devices: hostConfig.devices ?? [],
+    isPrivileged: hostConfig.privileged,
+    seccomp: hostConfig.privileged ? 'unconfined' : security.seccomp,
+    maskedPaths: hostConfig.privileged ? [] : (hostConfig.maskedPaths ?? defaultMaskedPaths),
+    readonlyPaths: hostConfig.privileged ? [] : (hostConfig.readonlyPaths ?? defaultReadonlyPaths),
+    sysctls: hostConfig.sysctls ?? {},
+    annotations: hostConfig.annotations ?? {},
+    cgroupParent: hostConfig.cgroupParent || places.cgroupParent,
+    logPath: places.logPath,
+    logMaxBytes: places.logMaxBytes,
+  };
+}
+
+/** Entrypoint and command in one: what is really executed. */
+export function commandOf({ config }: ContainerRecord): string[] {
+  return [...(config.entrypoint ?? []), ...(config.cmd ?? [])];
+}
+
+// dockerd: oci/defaults.go
+const defaultMaskedPaths = [
+  '/proc/asound',
+  '/proc/acpi',
+  '/proc/kcore',
+  '/proc/keys',
+  '/proc/latency_stats',
+  '/proc/timer_list',
+  '/proc/timer_stats',
+  '/proc/sched_debug',
+  '/proc/scsi',
+  '/sys/firmware',
+  '/sys/devices/virtual/powercap',
+];
+const defaultReadonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+
+const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** dockerd's order: what the engine sets, then the container's own, which wins; a bare name unsets. */
+function environmentOf({ config }: ContainerRecord, home: string): string[] {
+  const variables = new Map<string, string>();
+  const preset = [defaultPath, `HOSTNAME=${config.hostname}`, ...(config.tty ? ['TERM=xterm'] : [])];
+  for (const variable of [...preset, ...(config.env ?? [])]) {
+    const [name = ''] = variable.split('=', 1);
+    if (variable.includes('=')) variables.set(name, variable);
+    else variables.delete(name);
+  }
+  if (!variables.has('HOME')) variables.set('HOME', `HOME=${home}`);
+  return [...variables.values()];
+}
+
+function privateOrHost(kind: string, mode: string): 'private' | 'host' {
+  if (mode === '' || mode === 'private') return 'private';
+  if (mode === 'host') return 'host';
+  if (mode.startsWith('container:')) {
+    throw fail.notImplemented(`sharing the ${kind} namespace of another container is not supported`);
+  }
+  throw fail.badRequest(`invalid ${kind} mode: ${mode}`);
+}
+
+function ipcOf(mode: string): 'private' | 'shareable' | 'host' {
+  return mode === 'shareable' ? mode : privateOrHost('IPC', mode === 'none' ? 'private' : mode);
+}
+
+function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {
+  const {
+    memory,
+    memoryReservation,
+    memorySwap,
+    nanoCpus,
+    cpuShares,
+    cpuQuota,
+    cpuPeriod,
+    cpusetCpus,
+    cpusetMems,
+  } = hostConfig;
+  const periodUs = nanoCpus > 0 ? 100_000 : cpuPeriod;
+  const quotaUs = nanoCpus > 0 ? Math.floor((nanoCpus * periodUs) / 1e9) : cpuQuota;
+  return {
+    ...(memory > 0 && { memoryBytes: memory }),
+    ...(memoryReservation > 0 && { memoryReservationBytes: memoryReservation }),
+    ...(memorySwap !== 0 && { memorySwapBytes: memorySwap }),
+    ...(cpuShares !== 0 && { cpuShares }),
+    ...(quotaUs !== 0 && { cpuQuota: quotaUs }),
+    ...(periodUs !== 0 && { cpuPeriod: periodUs }),
+    ...(cpusetCpus !== '' && { cpusetCpus }),
+    ...(cpusetMems !== '' && { cpusetMems }),
+    ...(hostConfig.pidsLimit !== null && hostConfig.pidsLimit > 0 && { pidsLimit: hostConfig.pidsLimit }),
+    ...(hostConfig.oomKillDisable === true && { oomKillDisable: true }),
+  };
+}
+
+function securityOf({ securityOpt }: HostConfig): {
+  seccomp: BundleSpec['seccomp'];
+  noNewPrivileges: boolean;
+} {
+  let seccomp: BundleSpec['seccomp'] = 'default';
+  let noNewPrivileges = false;
+  for (const [at, option] of (securityOpt ?? []).entries()) {
+    const [key = '', value] = option.split(/[=:](.*)/s, 2);
+    if (key === 'no-new-privileges') noNewPrivileges = value === undefined || value === 'true';
+    else if (key === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
+    else if (key === 'seccomp' && value === 'builtin') seccomp = 'default';
+    // the CLI reads a profile file itself and sends its text
+    else if (key === 'seccomp' && value !== undefined) seccomp = { profile: value };
+    else if (key !== 'apparmor' && key !== 'label' && key !== 'systempaths') {
+      throw fail.host(`invalid --security-opt ${at + 1}: "${option}"`);
+    }
+  }
+  return { seccomp, noNewPrivileges };
+}

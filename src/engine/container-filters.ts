@@ -1,0 +1,127 @@
+import { fail } from '../errors.ts';
+import { parseNanos } from '../lib/time.ts';
+import { isRunning } from './container-records.ts';
+import { type Filters, hasLabels, passes } from './filters.ts';
+import type { ContainerRecord } from './model.ts';
+
+const known: ReadonlySet<string> = new Set([
+  'ancestor',
+  'before',
+  'exited',
+  'expose',
+  'health',
+  'id',
+  'is-task',
+  'isolation',
+  'label',
+  'name',
+  'network',
+  'publish',
+  'since',
+  'status',
+  'volume',
+]);
+const statuses = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
+const healths = ['starting', 'healthy', 'unhealthy', 'none'];
+
+/** The containers a list shows, newest first. Throws 400 or 404 for filters that make no sense. */
+export function selectContainers(
+  all: readonly ContainerRecord[],
+  o: { isAll: boolean; limit: number; filters: Filters },
+): ContainerRecord[] {
+  const { filters } = o;
+  for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
+  checkValues(filters, 'status', statuses);
+  checkValues(filters, 'health', healths);
+  const bound = (key: string) => {
+    const ref = filters.get(key)?.[0];
+    return ref === undefined ? undefined : createdNanos(findIn(all, ref));
+  };
+  const [before, since] = [bound('before'), bound('since')];
+  const exited = (filters.get('exited') ?? []).map(exitCode);
+  const showsStopped = o.isAll || o.limit > 0 || filters.has('status') || exited.length > 0;
+  const chosen = all
+    .filter(
+      (record) =>
+        (showsStopped || isRunning(record)) &&
+        (before === undefined || createdNanos(record) < before) &&
+        (since === undefined || createdNanos(record) > since) &&
+        (exited.length === 0 ||
+          (record.state.status === 'exited' && exited.includes(record.state.exitCode))) &&
+        matches(record, filters),
+    )
+    .sort((a, b) => (createdNanos(b) > createdNanos(a) ? 1 : -1));
+  return o.limit > 0 ? chosen.slice(0, o.limit) : chosen;
+}
+
+function matches(record: ContainerRecord, filters: Filters): boolean {
+  const { config, hostConfig, state, mounts } = record;
+  const status = state.status === 'starting' ? 'created' : state.status;
+  return (
+    hasLabels(filters, config.labels) &&
+    passes(filters, 'status', (wanted) => status === wanted) &&
+    passes(filters, 'id', (wanted) => record.id.startsWith(wanted)) &&
+    passes(filters, 'name', (wanted) => nameMatches(record.name, wanted)) &&
+    passes(filters, 'health', (wanted) => wanted === 'none') &&
+    passes(filters, 'is-task', (wanted) => wanted === 'false' || wanted === '0') &&
+    passes(filters, 'ancestor', (wanted) => isMadeFrom(record, wanted)) &&
+    passes(filters, 'network', (wanted) => Object.keys(record.endpoints).includes(wanted)) &&
+    passes(filters, 'volume', (wanted) =>
+      mounts.some((mount) => mount.name === wanted || mount.destination === wanted),
+    ) &&
+    passes(filters, 'expose', (wanted) => portKeys(config.exposedPorts).includes(withProtocol(wanted))) &&
+    passes(filters, 'publish', (wanted) => portKeys(hostConfig.portBindings).includes(withProtocol(wanted)))
+  );
+}
+
+function checkValues(filters: Filters, key: string, allowed: readonly string[]): void {
+  for (const value of filters.get(key) ?? []) {
+    if (!allowed.includes(value)) throw fail.badRequest(`invalid filter '${key}=${value}'`);
+  }
+}
+
+function findIn(all: readonly ContainerRecord[], ref: string): ContainerRecord {
+  const found =
+    all.find(({ id, name }) => id === ref || name === ref) ?? all.find(({ id }) => id.startsWith(ref));
+  if (found === undefined) throw fail.noSuchContainer(ref);
+  return found;
+}
+
+function exitCode(text: string): number {
+  if (/^[+-]?\d+$/.test(text)) return Number(text);
+  throw fail.badRequest(`invalid filter 'exited=${text}': strconv.Atoi: parsing "${text}": invalid syntax`);
+}
+
+/** dockerd matches a regular expression on the name with and without its slash; bad ones count as plain text. */
+function nameMatches(name: string, wanted: string): boolean {
+  try {
+    const pattern = new RegExp(wanted);
+    return pattern.test(name) || pattern.test(`/${name}`);
+  } catch {
+    return name.includes(wanted);
+  }
+}
+
+function isMadeFrom({ imageId, config }: ContainerRecord, wanted: string): boolean {
+  const hex = imageId.replace('sha256:', '');
+  const bare = wanted.replace('sha256:', '');
+  const tagged = wanted.includes(':') ? wanted : `${wanted}:latest`;
+  return (
+    hex.startsWith(bare) ||
+    config.image === wanted ||
+    config.image === tagged ||
+    `${config.image}:latest` === wanted
+  );
+}
+
+function portKeys(ports: object | null): string[] {
+  return Object.keys(ports ?? {}).map(withProtocol);
+}
+
+function withProtocol(port: string): string {
+  return port.includes('/') ? port : `${port}/tcp`;
+}
+
+function createdNanos({ createdAt }: ContainerRecord): bigint {
+  return parseNanos(createdAt) ?? 0n;
+}

@@ -1,0 +1,146 @@
+import type { Writable } from 'node:stream';
+import { fail } from '../errors.ts';
+import { parseDetachKeys } from '../lib/detach-keys.ts';
+import { frame } from '../lib/frames.ts';
+import { type LogLine, readLog } from '../runtime/logs.ts';
+import type { Runtime } from '../runtime/runtime.ts';
+import { type ContainerRecords, isRunning } from './container-records.ts';
+import type { Events } from './events.ts';
+import type { Launcher } from './launcher.ts';
+import type { ContainerRecord } from './model.ts';
+import type { AttachSession, ClientStreams, Streams, StreamWishes } from './streams.ts';
+import type { Ending, WaitCondition, Waiters } from './waiters.ts';
+
+/** Which part of a log to give; times in nanoseconds since 1970. */
+export interface LogQuery {
+  stdout: boolean;
+  stderr: boolean;
+  follow: boolean;
+  since?: bigint;
+  until?: bigint;
+  /** Lines from the end; absent means all. */
+  tail?: number;
+  signal: AbortSignal;
+}
+
+/** What containers' processes say, hear and end with: attach, logs, terminal size, wait. */
+export class ContainerIo {
+  readonly #parts: ContainerIoParts;
+
+  constructor(parts: ContainerIoParts) {
+    this.#parts = parts;
+  }
+
+  /** Found, or 404; then the ending, in its own time. */
+  async wait(
+    ref: string,
+    condition: WaitCondition,
+    { signal }: { signal: AbortSignal },
+  ): Promise<{ exited: Promise<Ending> }> {
+    const { id, state } = this.#find(ref);
+    const isIdle = state.status === 'created' || state.status === 'exited' || state.status === 'dead';
+    if (condition === 'not-running' && isIdle)
+      return { exited: Promise.resolve({ exitCode: state.exitCode }) };
+    const exited = this.#parts.waiters.next(id, condition, signal);
+    exited.catch(() => {}); // the client may be gone before it looks
+    return { exited };
+  }
+
+  async resize(ref: string, size: { rows: number; columns: number }): Promise<void> {
+    const record = this.#find(ref);
+    if (!isRunning(record)) throw fail.notRunning(record.id);
+    await this.#parts.runtime.resize(record.id, size);
+    this.#tell(record, 'resize');
+  }
+
+  /** A session on the container's terminal or pipes; before its start too, which then misses nothing. */
+  async attach(
+    ref: string,
+    o: {
+      stdin: boolean;
+      stdout: boolean;
+      stderr: boolean;
+      logs: boolean;
+      stream: boolean;
+      detachKeys?: string;
+    },
+  ): Promise<AttachSession> {
+    const record = this.#find(ref);
+    const { id, state, config } = record;
+    if (state.status === 'paused') throw fail.isPaused(ref, 'attach');
+    if (state.status === 'restarting') throw fail.isRestarting(ref);
+    const detachKeys = parseDetachKeys(o.detachKeys);
+    const wishes: StreamWishes = {
+      stdin: o.stdin && o.stream && config.openStdin,
+      stdout: o.stdout,
+      stderr: o.stderr,
+      ...(config.tty && o.stdin && { detachKeys }),
+      ...(o.logs && { replay: (output: Writable) => this.#replay(record, o, output) }),
+    };
+    const replayOnly = async ({ output }: ClientStreams): Promise<'ended'> => {
+      await wishes.replay?.(output);
+      return 'ended';
+    };
+    if (!o.stream) return { isTty: config.tty, pump: replayOnly };
+    const attachment = isRunning(record) ? await this.#parts.runtime.attach(id) : undefined;
+    this.#tell(record, 'attach');
+    const session = this.#parts.streams.session(id, config.tty, wishes, attachment);
+    return {
+      isTty: config.tty,
+      pump: async (io) => {
+        const end = await session.pump(io);
+        if (end === 'detached') this.#tell(record, 'detach');
+        return end;
+      },
+    };
+  }
+
+  /** The stored log, and what comes if followed until the container stops. */
+  async logs(ref: string, o: LogQuery): Promise<{ isTty: boolean; lines: AsyncIterable<LogLine> }> {
+    const record = this.#find(ref);
+    if (record.hostConfig.logConfig.type === 'none') {
+      throw fail.notImplemented('configured logging driver does not support reading');
+    }
+    return { isTty: record.config.tty, lines: this.#lines(record, o) };
+  }
+
+  #lines(record: ContainerRecord, { follow, ...query }: LogQuery): AsyncIterable<LogLine> {
+    const path = this.#parts.launcher.logPathOf(record.id);
+    if (!follow || !isRunning(record)) return readLog(path, query);
+    const ended = this.#parts.waiters.next(record.id, 'next-exit', query.signal).then(
+      () => {},
+      () => {},
+    );
+    return readLog(path, { ...query, ended });
+  }
+
+  async #replay(
+    record: ContainerRecord,
+    { stdout, stderr }: { stdout: boolean; stderr: boolean },
+    output: Writable,
+  ): Promise<void> {
+    const signal = AbortSignal.timeout(60_000);
+    for await (const { stream, data } of this.#lines(record, { stdout, stderr, follow: false, signal })) {
+      const isTaken = output.write(record.config.tty ? data : frame(stream, data));
+      if (!isTaken) await new Promise((resolve) => output.once('drain', resolve).once('close', resolve));
+    }
+  }
+
+  #find(ref: string): ContainerRecord {
+    return this.#parts.records.find(ref);
+  }
+
+  #tell({ id, name, config }: ContainerRecord, action: 'attach' | 'detach' | 'resize'): void {
+    this.#parts.events.emit('container', action, id, { ...config.labels, image: config.image, name });
+  }
+}
+
+/** The engine's parts that this is made of. */
+export interface ContainerIoParts {
+  records: ContainerRecords;
+  launcher: Pick<Launcher, 'logPathOf'>;
+  runtime: Pick<Runtime, 'attach' | 'resize'>;
+  streams: Streams;
+  waiters: Waiters;
+  events: Events;
+}

@@ -1,0 +1,210 @@
+import { join } from 'node:path';
+import { fail } from '../errors.ts';
+import { run } from '../host/exec.ts';
+import { removeTree } from '../host/files.ts';
+import { pathInside } from '../host/inside.ts';
+import { newId } from '../lib/ids.ts';
+import type { Log } from '../lib/log.ts';
+import {
+  type CreateRequest,
+  checkPlatform,
+  checkRequest,
+  type HostLimits,
+  newRecord,
+} from './container-creation.ts';
+import { selectContainers } from './container-filters.ts';
+import type { ContainerRecords } from './container-records.ts';
+import type { EtcFiles } from './etc-files.ts';
+import type { Events } from './events.ts';
+import type { Filters } from './filters.ts';
+import type { Images } from './images.ts';
+import type { Launcher } from './launcher.ts';
+import type { LayerShelf } from './layer-shelf.ts';
+import type { Life } from './life.ts';
+import type { ContainerRecord } from './model.ts';
+import { mountPointsOf } from './mounts.ts';
+import type { Volumes } from './volumes.ts';
+
+/** Bytes of a container's own files, and of these with its image's. */
+export interface ContainerSizes {
+  rwBytes: number;
+  rootBytes: number;
+}
+
+/** A container as a list shows it. */
+export interface ContainerSummary {
+  record: ContainerRecord;
+  /** What the client named, or the image's ID once that name means another image. */
+  imageName: string;
+  sizes?: ContainerSizes;
+}
+
+/** A container in full. */
+export interface ContainerView extends ContainerSummary {
+  paths: {
+    log: string;
+    hosts: string;
+    hostname: string;
+    resolv: string;
+    upper: string;
+    merged: string;
+    work: string;
+    /** Topmost first, as overlayfs wants them. */
+    lower: string[];
+  };
+}
+
+/** What clients do with containers. Their life is {@link Life}'s, what their processes say and hear {@link ContainerIo}'s. */
+export class Containers {
+  readonly #parts: ContainerParts;
+
+  constructor(parts: ContainerParts) {
+    this.#parts = parts;
+  }
+
+  /** Makes a container that can be started. Throws 400, 404 or 409 in dockerd's words and order. */
+  async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
+    const { host, images, records, events, log } = this.#parts;
+    checkRequest(request, host);
+    return images.using(request.config.image, async (image) => {
+      const warnings = checkPlatform(image, request, host.platform);
+      const id = newId();
+      const draft = newRecord(id, '', image, request, host);
+      const name = records.reserveName(id, request.name);
+      try {
+        const mounts = await mountPointsOf(draft.config, draft.hostConfig, this.#parts.volumes);
+        const record: ContainerRecord = { ...draft, name, mounts };
+        await this.#fillVolumes(record);
+        await records.create(record);
+        events.emit('container', 'create', id, { ...record.config.labels, image: record.config.image, name });
+        log.info({ container: id, name, image: image.record.id }, 'container created');
+        return { id, warnings };
+      } catch (cause) {
+        records.releaseName(name);
+        await removeTree(this.#parts.launcher.directoryOf(id));
+        throw cause;
+      }
+    });
+  }
+
+  async list(o: {
+    isAll: boolean;
+    limit: number;
+    withSize: boolean;
+    filters: Filters;
+  }): Promise<ContainerSummary[]> {
+    const chosen = selectContainers(this.#parts.records.all(), o);
+    return Promise.all(chosen.map((record) => this.#summary(record, o.withSize)));
+  }
+
+  async inspect(ref: string, o: { withSize: boolean }): Promise<ContainerView> {
+    const record = this.#find(ref);
+    const { launcher, etc, shelf, dataRoot } = this.#parts;
+    const directory = launcher.directoryOf(record.id);
+    const lower = await shelf.directories(record.diffIds).catch(() => []);
+    return {
+      ...(await this.#summary(record, o.withSize)),
+      paths: {
+        log: launcher.logPathOf(record.id),
+        ...etc.pathsOf(record.id),
+        upper: join(directory, 'upper'),
+        merged: join(directory, 'merged'),
+        work: join(directory, 'work'),
+        lower: lower.map((dirId) => join(dataRoot, 'layers', dirId, 'diff')).reverse(),
+      },
+    };
+  }
+
+  async start(ref: string, o: { signal?: AbortSignal } = {}): Promise<boolean> {
+    return this.#parts.life.start(this.#find(ref).id, o);
+  }
+
+  async stop(ref: string, o: { timeoutSeconds?: number; signalName?: string }): Promise<boolean> {
+    return this.#parts.life.stop(this.#find(ref).id, o);
+  }
+
+  async restart(ref: string, o: { timeoutSeconds?: number; signalName?: string }): Promise<void> {
+    return this.#parts.life.restart(this.#find(ref).id, o);
+  }
+
+  async kill(ref: string, signalName: string): Promise<void> {
+    return this.#parts.life.kill(this.#find(ref).id, signalName);
+  }
+
+  async pause(ref: string): Promise<void> {
+    return this.#parts.life.pause(this.#find(ref).id);
+  }
+
+  async unpause(ref: string): Promise<void> {
+    return this.#parts.life.unpause(this.#find(ref).id);
+  }
+
+  async remove(ref: string, o: { force: boolean; withVolumes: boolean }): Promise<void> {
+    return this.#parts.life.remove(ref, this.#find(ref).id, o);
+  }
+
+  async rename(ref: string, name: string): Promise<void> {
+    const record = this.#find(ref);
+    if (name === '') throw fail.badRequest('Neither old nor new names may be empty');
+    if (record.name === name.replace(/^\//, '')) {
+      throw fail.badRequest('Renaming a container with the same name as its current name');
+    }
+    const { name: renamed } = await this.#parts.records.rename(record, name);
+    const attributes = {
+      ...record.config.labels,
+      image: record.config.image,
+      name: renamed,
+      oldName: `/${record.name}`,
+    };
+    this.#parts.events.emit('container', 'rename', record.id, attributes);
+  }
+
+  #find(ref: string): ContainerRecord {
+    return this.#parts.records.find(ref);
+  }
+
+  async #summary(record: ContainerRecord, withSize: boolean): Promise<ContainerSummary> {
+    const meant = await this.#parts.images.find(record.config.image).catch(() => undefined);
+    const imageName = meant?.id === record.imageId ? record.config.image : record.imageId;
+    return { record, imageName, ...(withSize && { sizes: await this.#sizes(record) }) };
+  }
+
+  async #sizes(record: ContainerRecord): Promise<ContainerSizes> {
+    const upper = join(this.#parts.launcher.directoryOf(record.id), 'upper');
+    const { code, stdout } = await run('du', ['-s', '-B1', '--apparent-size', upper]);
+    const rwBytes = code === 0 ? Number.parseInt(stdout, 10) || 0 : 0;
+    const image = await this.#parts.images.find(record.imageId).catch(() => undefined);
+    return { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
+  }
+
+  /** New volumes begin with what the image has at their mount points. */
+  async #fillVolumes(record: ContainerRecord): Promise<void> {
+    const volumes = record.mounts.filter(({ type, mode }) => type === 'volume' && !mode.includes('nocopy'));
+    if (volumes.length === 0) return;
+    const { launcher } = this.#parts;
+    const rootfs = await launcher.mount(record);
+    try {
+      for (const { name, destination } of volumes) {
+        const source = await pathInside(rootfs, destination);
+        if (name !== undefined && source !== undefined) await this.#parts.volumes.fill(name, source);
+      }
+    } finally {
+      await launcher.unmount(record.id);
+    }
+  }
+}
+
+/** The engine's parts that containers are made of. */
+export interface ContainerParts {
+  records: ContainerRecords;
+  images: Images;
+  shelf: LayerShelf;
+  volumes: Volumes;
+  launcher: Launcher;
+  life: Life;
+  events: Events;
+  etc: EtcFiles;
+  host: HostLimits;
+  dataRoot: string;
+  log: Log;
+}

@@ -1,0 +1,186 @@
+import { mkdir } from 'node:fs/promises';
+import { cpus, hostname, platform } from '../host/facts.ts';
+import { removeTree } from '../host/files.ts';
+import type { Layers } from '../layers/layers.ts';
+import { Disposal } from '../lib/disposal.ts';
+import type { Log } from '../lib/log.ts';
+import type { BridgeNetwork } from '../network/bridge.ts';
+import type { ResolverWishes } from '../network/resolver.ts';
+import type { Registry } from '../registry/registry.ts';
+import type { Runtime } from '../runtime/runtime.ts';
+import { Sidecars } from '../store/sidecars.ts';
+import type { Store } from '../store/store.ts';
+import type { HostLimits } from './container-creation.ts';
+import { ContainerIo } from './container-io.ts';
+import { ContainerRecords } from './container-records.ts';
+import { Containers } from './containers.ts';
+import { EtcFiles } from './etc-files.ts';
+import { Events } from './events.ts';
+import { Execs } from './execs.ts';
+import { Images } from './images.ts';
+import { type LaunchDefaults, Launcher } from './launcher.ts';
+import { LayerShelf } from './layer-shelf.ts';
+import { Life } from './life.ts';
+import type { ContainerRecord } from './model.ts';
+import { Pulls } from './pulls.ts';
+import { Recovery } from './recovery.ts';
+import { Streams } from './streams.ts';
+import { Volumes } from './volumes.ts';
+import { Waiters } from './waiters.ts';
+
+/** The parts below the engine, opened, and the few values that are its own. */
+export interface EngineOptions {
+  store: Store;
+  layers: Layers;
+  registry: Registry;
+  runtime: Runtime;
+  bridge: BridgeNetwork;
+  dataRoot: string;
+  execRoot: string;
+  resolver: ResolverWishes;
+  cgroupVersion: 1 | 2;
+  parallelDownloads: number;
+  /** How long the layers of a pull that died wait for the next try. */
+  pullLeaseMs: number;
+  containers: LaunchDefaults;
+  log: (part: string) => Log;
+}
+
+/** The use cases, joined to each other and to the parts below. What the API calls. */
+export class Engine implements AsyncDisposable {
+  readonly events: Events;
+  readonly images: Images;
+  readonly pulls: Pulls;
+  readonly containers: Containers;
+  readonly io: ContainerIo;
+  readonly execs: Execs;
+  readonly records: ContainerRecords;
+  readonly #recovery: Recovery;
+  readonly #disposal: Disposal;
+
+  private constructor(o: {
+    events: Events;
+    images: Images;
+    pulls: Pulls;
+    containers: Containers;
+    io: ContainerIo;
+    execs: Execs;
+    records: ContainerRecords;
+    recovery: Recovery;
+    disposal: Disposal;
+  }) {
+    this.events = o.events;
+    this.images = o.images;
+    this.pulls = o.pulls;
+    this.containers = o.containers;
+    this.io = o.io;
+    this.execs = o.execs;
+    this.records = o.records;
+    this.#recovery = o.recovery;
+    this.#disposal = o.disposal;
+  }
+
+  /** Joins everything and settles what the last daemon left; afterwards exits are acted upon. */
+  static async open(o: EngineOptions): Promise<Engine> {
+    const { store, runtime, bridge, layers, dataRoot } = o;
+    await mkdir(dataRoot, { recursive: true, mode: 0o710 });
+    const events = new Events();
+    const sidecars = new Sidecars({ dataRoot, log: o.log('store') });
+    const records = await ContainerRecords.open({ store, sidecars });
+    const disposal = new Disposal();
+    const shelf = disposal.use(
+      new LayerShelf({ store, layers, users: records, leaseMs: o.pullLeaseMs, log: o.log('layers') }),
+    );
+    const images = new Images({ store, sidecars, shelf, events, users: records, log: o.log('images') });
+    const volumes = new Volumes({ store, dataRoot, events });
+    const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
+    const host: HostLimits = {
+      cpus: cpus(),
+      hostname: hostname(),
+      platform: platform(),
+      runtimes: runtime.names(),
+      defaultRuntime: runtime.defaultName,
+      cgroupVersion: o.cgroupVersion,
+    };
+    const log = o.log('containers');
+    const launcher = new Launcher({
+      dataRoot,
+      layers,
+      shelf,
+      runtime,
+      bridge,
+      etc,
+      defaults: o.containers,
+      log,
+    });
+    const [streams, waiters] = [new Streams(), new Waiters()];
+    const removeFiles = async (record: ContainerRecord, { withVolumes }: { withVolumes: boolean }) => {
+      await removeTree(launcher.directoryOf(record.id));
+      if (!withVolumes) return;
+      const names = record.mounts.flatMap(({ name }) => name ?? []);
+      for (const name of await volumes.anonymousAmong(names)) await volumes.remove(name);
+    };
+    const life = disposal.use(
+      new Life({ records, launcher, runtime, streams, waiters, events, removeFiles, log }),
+    );
+    const engine = new Engine({
+      events,
+      images,
+      records,
+      disposal,
+      pulls: new Pulls({
+        registry: o.registry,
+        images,
+        shelf,
+        events,
+        dataRoot,
+        host: host.platform,
+        parallelDownloads: o.parallelDownloads,
+        log: o.log('images'),
+      }),
+      containers: new Containers({
+        records,
+        images,
+        shelf,
+        volumes,
+        launcher,
+        life,
+        events,
+        etc,
+        host,
+        dataRoot,
+        log,
+      }),
+      io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
+      execs: new Execs({ records, runtime, launcher, events }),
+      recovery: new Recovery({
+        store,
+        sidecars,
+        images,
+        records,
+        life,
+        launcher,
+        runtime,
+        bridge,
+        etc,
+        shelf,
+        volumes,
+        dataRoot,
+        log: o.log('recovery'),
+      }),
+    });
+    await engine.#recovery.run();
+    life.watch();
+    return engine;
+  }
+
+  /** Starts what restart policies want up; after the API answers, so that a slow start holds nobody up. */
+  async applyPolicies(): Promise<void> {
+    await this.#recovery.applyPolicies();
+  }
+
+  /** Containers run on. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#disposal[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,87 @@
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readIfThere } from '../host/files.ts';
+import type { BridgeEndpoint } from '../network/bridge.ts';
+import { hostsFile } from '../network/hosts.ts';
+import { hostResolvConf, type ResolverWishes, resolvConf } from '../network/resolver.ts';
+import type { ContainerRecord } from './model.ts';
+import type { BundleMount } from './mounts.ts';
+
+/**
+ * The files under /etc that the engine writes for each running container, and what it must remember of its network
+ * while it runs. They live in the exec root (a tmpfs): made anew at each start, so flash never sees them.
+ */
+export class EtcFiles {
+  readonly #root: string;
+  readonly #wishes: ResolverWishes;
+
+  /** `resolver`: the engine-wide wishes, for containers that have none of their own. */
+  constructor(o: { execRoot: string; resolver: ResolverWishes }) {
+    this.#root = join(o.execRoot, 'etc');
+    this.#wishes = o.resolver;
+  }
+
+  pathsOf(id: string): { hosts: string; hostname: string; resolv: string } {
+    const at = (name: string) => join(this.#root, id, name);
+    return { hosts: at('hosts'), hostname: at('hostname'), resolv: at('resolv.conf') };
+  }
+
+  /** Writes the three files before the container is made; its address is not known yet. */
+  async write(record: ContainerRecord): Promise<void> {
+    const { id, config, hostConfig } = record;
+    const paths = this.pathsOf(id);
+    await mkdir(join(this.#root, id), { recursive: true, mode: 0o711 });
+    const own = (wish: string[] | null, general: readonly string[]) => (wish?.length ? wish : general);
+    const resolver: ResolverWishes = {
+      dns: own(hostConfig.dns, this.#wishes.dns),
+      dnsSearch: own(hostConfig.dnsSearch, this.#wishes.dnsSearch),
+      dnsOptions: own(hostConfig.dnsOptions, this.#wishes.dnsOptions),
+    };
+    const mode = hostConfig.networkMode;
+    const network = mode === 'host' || mode === 'none' ? mode : 'bridge';
+    await writeFile(paths.hostname, `${config.hostname}\n`);
+    await writeFile(paths.resolv, resolvConf(await hostResolvConf(), resolver, network));
+    const hostText = network === 'host' ? (await readIfThere('/etc/hosts'))?.toString() : undefined;
+    await writeFile(paths.hosts, hostsOf(record, { ...(hostText !== undefined && { hostText }) }));
+  }
+
+  /** Adds the address. In place: the file is bind-mounted, a new inode would not be seen inside. */
+  async writeAddress(record: ContainerRecord, endpoint: BridgeEndpoint): Promise<void> {
+    const { ipAddress, gateway } = endpoint;
+    await writeFile(this.pathsOf(record.id).hosts, hostsOf(record, { ipAddress, gateway }));
+    await writeFile(join(this.#root, record.id, 'endpoint.json'), JSON.stringify(endpoint));
+  }
+
+  /** The network endpoint of a container that was running when the last daemon died. */
+  async endpointOf(id: string): Promise<BridgeEndpoint | undefined> {
+    try {
+      return JSON.parse(await readFile(join(this.#root, id, 'endpoint.json'), 'utf8'));
+    } catch {
+      return undefined; // no bridge network, or the machine was restarted
+    }
+  }
+
+  /** The mounts that bring the files into the container. */
+  mountsOf(id: string): BundleMount[] {
+    const { hosts, hostname, resolv } = this.pathsOf(id);
+    const bind = (source: string, destination: string) => ({
+      destination,
+      type: 'bind',
+      source,
+      options: ['rbind', 'rw', 'rprivate'],
+    });
+    return [bind(resolv, '/etc/resolv.conf'), bind(hostname, '/etc/hostname'), bind(hosts, '/etc/hosts')];
+  }
+
+  async remove(id: string): Promise<void> {
+    await rm(join(this.#root, id), { recursive: true, force: true });
+  }
+}
+
+function hostsOf(
+  { config, hostConfig }: ContainerRecord,
+  more: { hostText?: string; ipAddress?: string; gateway?: string },
+): string {
+  const { hostname, domainname } = config;
+  return hostsFile({ hostname, domainname, extraHosts: hostConfig.extraHosts ?? [], ...more });
+}

@@ -1,0 +1,63 @@
+import { fail } from '../errors.ts';
+import { type Filters, hasLabels, passes } from './filters.ts';
+import { createdMs, type ImageView } from './image-view.ts';
+
+const listFilters: ReadonlySet<string> = new Set([
+  'dangling',
+  'label',
+  'before',
+  'since',
+  'reference',
+  'until',
+]);
+
+/** The images that a list shows. Throws 400 for filters that make no sense, 404 for unknown images in them. */
+export async function selectImages(
+  all: readonly ImageView[],
+  filters: Filters,
+  find: (name: string) => Promise<ImageView>,
+): Promise<ImageView[]> {
+  for (const key of filters.keys()) {
+    if (!listFilters.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
+  }
+  const bound = async (key: string) => {
+    const name = filters.get(key)?.[0];
+    return name === undefined ? undefined : createdMs(await find(name));
+  };
+  const [before, since] = [await bound('before'), await bound('since')];
+  const references = (filters.get('reference') ?? []).map(referencePattern);
+  return all.filter(
+    (view) =>
+      hasLabels(filters, view.config.config?.Labels ?? null) &&
+      passes(filters, 'dangling', (text) => isDangling(view) === isTrue(text)) &&
+      (before === undefined || createdMs(view) < before) &&
+      (since === undefined || createdMs(view) > since) &&
+      (references.length === 0 ||
+        [...view.repoTags, ...view.repoDigests].some((name) => references.some((test) => test(name)))),
+  );
+}
+
+function isDangling({ repoTags }: ImageView): boolean {
+  return repoTags.length === 0;
+}
+
+function isTrue(text: string): boolean {
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw fail.badRequest(`invalid filter 'dangling=[${text}]'`);
+}
+
+/** A test for Go's path.Match patterns on the name, with or without its tag. */
+function referencePattern(pattern: string): (name: string) => boolean {
+  const source = pattern
+    .replace(/[.+^${}()|\\]/g, '\\$&')
+    .replace(/\*/g, '[^/]*')
+    .replace(/\?/g, '[^/]');
+  let test: RegExp;
+  try {
+    test = new RegExp(`^${source}$`);
+  } catch (cause) {
+    throw fail.host('syntax error in pattern', cause);
+  }
+  return (name) => test.test(name) || test.test(name.replace(/(@sha256:[0-9a-f]+|:[^:/]+)$/, ''));
+}

@@ -1,0 +1,219 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fail } from '../errors.ts';
+import type { Layers } from '../layers/layers.ts';
+import type { Log } from '../lib/log.ts';
+import { parsePort } from '../lib/port.ts';
+import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
+import { upLoopback } from '../network/inside.ts';
+import type { PortRequest } from '../network/ports.ts';
+import { containerCapabilities } from '../runtime/capabilities.ts';
+import type { Runtime } from '../runtime/runtime.ts';
+import { resolveUser } from '../runtime/users.ts';
+import { bundleSpec } from './bundle-spec.ts';
+import { emptyEndpoint } from './container-creation.ts';
+import type { EtcFiles } from './etc-files.ts';
+import type { LayerShelf } from './layer-shelf.ts';
+import type { ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
+import { bundleMounts, makeBindSources } from './mounts.ts';
+
+/** A container that is set up in the kernel, its first process held before it runs. */
+export interface Launch {
+  pid: number;
+  endpoints: Record<string, EndpointSettings>;
+  ports: Record<string, PortBinding[] | null>;
+}
+
+/** What containers get that ask for nothing else. */
+export interface LaunchDefaults {
+  /** The cgroup that theirs are in; empty for the runtime's own. */
+  cgroupParent: string;
+  /** Bound on each one's log. */
+  logMaxBytes: number;
+}
+
+/**
+ * Sets up and takes down what a running container has in the kernel: root file system, files under /etc, bundle,
+ * monitor, network. Knows no states and keeps no records; every take-down is idempotent.
+ */
+export class Launcher {
+  readonly #dataRoot: string;
+  readonly #layers: Layers;
+  readonly #shelf: Pick<LayerShelf, 'directories'>;
+  readonly #runtime: Runtime;
+  readonly #bridge: BridgeNetwork;
+  readonly #etc: EtcFiles;
+  readonly #defaults: LaunchDefaults;
+  readonly #log: Log;
+
+  constructor(o: {
+    dataRoot: string;
+    layers: Layers;
+    shelf: Pick<LayerShelf, 'directories'>;
+    runtime: Runtime;
+    bridge: BridgeNetwork;
+    etc: EtcFiles;
+    defaults: LaunchDefaults;
+    log: Log;
+  }) {
+    this.#dataRoot = o.dataRoot;
+    this.#layers = o.layers;
+    this.#shelf = o.shelf;
+    this.#runtime = o.runtime;
+    this.#bridge = o.bridge;
+    this.#etc = o.etc;
+    this.#defaults = o.defaults;
+    this.#log = o.log;
+  }
+
+  /** The container's own directory under the data root. */
+  directoryOf(id: string): string {
+    return join(this.#dataRoot, 'containers', id);
+  }
+
+  logPathOf(id: string): string {
+    return join(this.directoryOf(id), 'log');
+  }
+
+  /** Mounts the root file system for a look or a copy without a process. */
+  async mount(record: ContainerRecord): Promise<string> {
+    const containerDir = this.directoryOf(record.id);
+    await mkdir(containerDir, { recursive: true });
+    return this.#layers.mountRootfs({ dirIds: await this.#shelf.directories(record.diffIds), containerDir });
+  }
+
+  async unmount(id: string): Promise<void> {
+    await this.#layers.unmountRootfs(this.directoryOf(id));
+  }
+
+  /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */
+  async setUp(record: ContainerRecord): Promise<Launch> {
+    const { hostConfig } = record;
+    checkNetwork(hostConfig.networkMode);
+    const rootfs = await this.mount(record);
+    const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
+    await makeBindSources(record.mounts);
+    await this.#etc.write(record);
+    const covered = new Set(record.mounts.map(({ destination }) => destination));
+    const own = this.#etc.mountsOf(record.id).filter(({ destination }) => !covered.has(destination));
+    const { pid } = await this.#runtime.create(
+      bundleSpec(record, {
+        rootfs,
+        user,
+        capabilities: containerCapabilities(hostConfig),
+        mounts: [...own, ...bundleMounts(record.mounts, hostConfig)],
+        logPath: this.logPathOf(record.id),
+        ...this.#defaults,
+      }),
+    );
+    return { pid, ...(await this.#connect(record, pid)) };
+  }
+
+  /** Removes whatever of a container is left in the kernel and the exec root. Safe to repeat; never throws. */
+  async takeDown(id: string): Promise<void> {
+    const steps: [string, () => Promise<void>][] = [
+      ['network', () => this.#bridge.disconnect(id)],
+      ['runtime', () => this.#runtime.delete(id)],
+      ['rootfs', () => this.unmount(id)],
+      ['files', () => this.#etc.remove(id)],
+    ];
+    for (const [what, step] of steps) {
+      try {
+        await step();
+      } catch (err) {
+        // the next start, removal or boot tries again; the rest must still be taken down now
+        this.#log.error({ container: id, what, err }, 'could not take down a part of a container');
+      }
+    }
+  }
+
+  async #connect(record: ContainerRecord, pid: number): Promise<Omit<Launch, 'pid'>> {
+    const { id, config } = record;
+    const [name = 'bridge', wanted = emptyEndpoint()] = Object.entries(record.endpoints)[0] ?? [];
+    if (name === 'host') return { endpoints: record.endpoints, ports: {} };
+    if (name === 'none' || config.networkDisabled) {
+      await upLoopback(pid);
+      return { endpoints: record.endpoints, ports: {} };
+    }
+    const endpoint = await this.#bridge.connect({
+      containerId: id,
+      containerName: record.name,
+      pid,
+      ports: portRequests(record),
+      ...(config.macAddress && { macAddress: config.macAddress }),
+    });
+    await this.#etc.writeAddress(record, endpoint);
+    return {
+      endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
+      ports: portBindings(Object.keys(config.exposedPorts ?? {}), endpoint),
+    };
+  }
+}
+
+/** What inspect shows of an endpoint that is up. */
+export function connectedEndpoint(wanted: EndpointSettings, endpoint: BridgeEndpoint): EndpointSettings {
+  return {
+    ...wanted,
+    networkId: endpoint.networkId,
+    endpointId: endpoint.endpointId,
+    gateway: endpoint.gateway,
+    ipAddress: endpoint.ipAddress,
+    ipPrefixLen: endpoint.prefixLength,
+    macAddress: endpoint.macAddress,
+  };
+}
+
+/** What inspect shows of an endpoint that is down: the wish stays, the addresses go. */
+export function disconnectedEndpoints(
+  endpoints: Record<string, EndpointSettings>,
+): Record<string, EndpointSettings> {
+  return Object.fromEntries(
+    Object.entries(endpoints).map(([name, { ipamConfig, links, aliases, driverOpts, networkId }]) => [
+      name,
+      { ...emptyEndpoint(), ipamConfig, links, aliases, driverOpts, networkId },
+    ]),
+  );
+}
+
+function checkNetwork(mode: string): void {
+  if (['default', 'bridge', 'host', 'none'].includes(mode)) return;
+  throw fail.network(`network ${mode} not found`, { status: 404 });
+}
+
+function portRequests({ config, hostConfig }: ContainerRecord): PortRequest[] {
+  const bindings = hostConfig.portBindings ?? {};
+  const requests: PortRequest[] = [];
+  const exposed = new Set([...Object.keys(config.exposedPorts ?? {}), ...Object.keys(bindings)]);
+  for (const key of exposed) {
+    const { port, protocol } = parsePort(key);
+    const wanted = bindings[key] ?? [];
+    if (wanted.length === 0 && hostConfig.publishAllPorts) {
+      requests.push({ containerPort: port, protocol, hostIp: '', hostPort: 0 });
+    }
+    for (const { hostIp, hostPort } of wanted) {
+      const [first = 0, last] = hostPort === '' ? [0] : hostPort.split('-').map(Number);
+      requests.push({
+        containerPort: port,
+        protocol,
+        hostIp,
+        hostPort: first,
+        ...(last !== undefined && { hostPortEnd: last }),
+      });
+    }
+  }
+  return requests;
+}
+
+function portBindings(
+  exposed: readonly string[],
+  { ports }: BridgeEndpoint,
+): Record<string, PortBinding[] | null> {
+  const shown: Record<string, PortBinding[] | null> = {};
+  for (const key of exposed) shown[key.includes('/') ? key : `${key}/tcp`] = null;
+  for (const { containerPort, protocol, hostIp, hostPort } of ports) {
+    const key = `${containerPort}/${protocol}`;
+    const binding = { hostIp: hostIp || '0.0.0.0', hostPort: String(hostPort) };
+    shown[key] = [...(shown[key] ?? []), binding];
+  }
+  return shown;
+}

@@ -1,0 +1,287 @@
+import type { Readable } from 'node:stream';
+import { Failure, fail } from '../errors.ts';
+import type { Layers } from '../layers/layers.ts';
+import type { Digest } from '../lib/digest.ts';
+import { newId } from '../lib/ids.ts';
+import { abortable, Locks } from '../lib/locks.ts';
+import type { Log } from '../lib/log.ts';
+import { nowText } from '../lib/time.ts';
+import { collect, type Garbage } from '../store/collection.ts';
+import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
+import type { Store } from '../store/store.ts';
+import type { Change, Table } from '../store/tables.ts';
+
+/** Where a missing layer comes from. The stream must fail by itself if it is not what was asked for. */
+export interface LayerSource {
+  diffId: Digest;
+  /** Digest of the bytes of the stream, remembered so that the layer can be fetched again. */
+  blob: Digest;
+  compression: 'gzip' | 'zstd' | 'none';
+  open(signal: AbortSignal): Readable;
+}
+
+/** Diff IDs that must stay although no image names them: those of every container. */
+export interface LayerUsers {
+  diffIdsInUse(): Iterable<string>;
+}
+
+interface Fetch {
+  done: Promise<LayerRecord>;
+  abort: AbortController;
+  waiters: Set<(compressedBytes: number) => void>;
+}
+
+/**
+ * The layers on disk and those under way. A layer is here once its directory is synced and its record committed;
+ * it goes once no image, container or live lease names it. Two fetches of one layer share the work.
+ */
+export class LayerShelf {
+  readonly #store: Pick<Store, 'commit'>;
+  readonly #records: Table<LayerRecord>;
+  readonly #images: Table<ImageRecord>;
+  readonly #leases: Table<LeaseRecord>;
+  readonly #layers: Layers;
+  readonly #users: LayerUsers;
+  readonly #leaseMs: number;
+  readonly #log: Log;
+  readonly #fetches = new Map<Digest, Fetch>();
+  /** Between "is it there?" and "it is leased", nobody may collect. */
+  readonly #locks = new Locks();
+  /** Leases of pulls under way in this process, which live whatever the clock says. */
+  readonly #held = new Set<string>();
+  /** Layers that images count on and the disk has lost; a pull brings them back. */
+  readonly #lost = new Set<string>();
+  #expiry: NodeJS.Timeout | undefined;
+
+  constructor(o: { store: Store; layers: Layers; users: LayerUsers; leaseMs: number; log: Log }) {
+    this.#store = o.store;
+    this.#records = o.store.table('layers');
+    this.#images = o.store.table('images');
+    this.#leases = o.store.table('leases');
+    this.#layers = o.layers;
+    this.#users = o.users;
+    this.#leaseMs = o.leaseMs;
+    this.#log = o.log;
+  }
+
+  /** The record of a layer that is here. */
+  async get(diffId: Digest): Promise<LayerRecord | undefined> {
+    return this.#records.get(diffId);
+  }
+
+  /** True if every one of these layers is here. */
+  async isWhole(diffIds: readonly Digest[]): Promise<boolean> {
+    const records = await Promise.all(diffIds.map((diffId) => this.#records.get(diffId)));
+    return records.every((record) => record !== undefined);
+  }
+
+  /** False if the disk lost one of these layers since it was recorded. */
+  isIntact(diffIds: readonly string[]): boolean {
+    return this.#lost.size === 0 || diffIds.every((diffId) => !this.#lost.has(diffId));
+  }
+
+  /** Directory IDs of a stack, lowest first; throws `CORRUPT` if one is not here. */
+  async directories(diffIds: readonly string[]): Promise<string[]> {
+    return Promise.all(
+      diffIds.map(async (diffId) => {
+        const record = await this.#records.get(diffId);
+        if (record === undefined) throw fail.corrupt(`layer ${diffId} is missing: pull the image again`);
+        return record.dirId;
+      }),
+    );
+  }
+
+  /** Keeps these layers, present and future, from collection until {@link endLease} or until it expires. */
+  async lease(diffIds: readonly Digest[], why: string): Promise<LeaseRecord> {
+    const expiresAt = new Date(Date.now() + this.#leaseMs).toISOString();
+    const lease: LeaseRecord = { id: newId().slice(0, 16), expiresAt, diffIds: [...diffIds], why };
+    await using _lock = await this.#locks.hold('collect');
+    await this.#store.commit([this.#leases.put(lease.id, lease)]);
+    this.#held.add(lease.id);
+    return lease;
+  }
+
+  /** The change that ends a lease, to be committed with whatever it protected. */
+  leaseEnd(lease: LeaseRecord): Change {
+    return this.#leases.remove(lease.id);
+  }
+
+  /** The work under a lease is over, for good or ill: from here on only its term keeps it. */
+  release(lease: LeaseRecord): void {
+    this.#held.delete(lease.id);
+  }
+
+  /**
+   * A pull gave up. Layers it finished stay under its lease for the next try, unless the disk is full or there are
+   * none: then all of it goes at once.
+   */
+  async abandon(lease: LeaseRecord, cause: unknown): Promise<void> {
+    this.release(lease);
+    const isFull = cause instanceof Failure && cause.code === 'NO_SPACE';
+    const finished = await Promise.all(lease.diffIds.map((diffId) => this.#records.get(diffId)));
+    if (isFull || finished.every((record) => record === undefined)) {
+      await this.#sweep([this.leaseEnd(lease)], { lease: lease.id });
+    } else await this.collect(); // sets the alarm for the lease's end
+  }
+
+  /** Brings a layer here, or waits for whoever is bringing it. Aborting stops the work once nobody else waits. */
+  async fetch(
+    source: LayerSource,
+    lease: LeaseRecord,
+    o: { onProgress(compressedBytes: number): void; signal: AbortSignal },
+  ): Promise<LayerRecord> {
+    for (;;) {
+      o.signal.throwIfAborted();
+      const running = this.#fetches.get(source.diffId) ?? this.#begin(source, lease);
+      running.waiters.add(o.onProgress);
+      try {
+        return await abortable(running.done, o.signal);
+      } catch (cause) {
+        // the one who began it left in the instant in which this one joined: begin anew
+        if (running.abort.signal.aborted && !o.signal.aborted) continue;
+        throw cause;
+      } finally {
+        running.waiters.delete(o.onProgress);
+        if (running.waiters.size === 0)
+          running.abort.abort(new Error('nobody waits for this layer any more'));
+      }
+    }
+  }
+
+  /** Removes an image's record with `changes` in one batch, then the layers that nothing names any more. */
+  async dropImage(imageId: Digest, changes: readonly Change[]): Promise<LayerRecord[]> {
+    return this.#sweep([...changes, this.#images.remove(imageId)], { image: imageId });
+  }
+
+  /** Ends leases that have expired and removes layers that nothing names; at boot and when a lease runs out. */
+  async collect(): Promise<LayerRecord[]> {
+    return this.#sweep([]);
+  }
+
+  /**
+   * Boot: the disk is believed over the records. Directories without a record are adopted if whole (their record
+   * was lost with a damaged database) or removed; records without a directory go.
+   */
+  async recover(o: { adoptOrphans: boolean }): Promise<void> {
+    await this.#layers.sweepStaging(new Set());
+    const changes: Change[] = [];
+    const onDisk = new Set<string>();
+    for await (const layer of this.#layers.list()) {
+      if (layer.isJunk) {
+        this.#log.warn({ dir: layer.dirId }, 'removing a damaged layer directory');
+        await this.#layers.remove(layer.dirId);
+        continue;
+      }
+      const record = await this.#records.get(layer.diffId);
+      if (record?.dirId === layer.dirId) onDisk.add(layer.dirId);
+      else if (record === undefined && o.adoptOrphans) {
+        onDisk.add(layer.dirId);
+        const { dirId, diffId, sizeBytes, tarBytes } = layer;
+        changes.push(
+          this.#records.put(diffId, { dirId, diffId, sizeBytes, tarBytes, blobs: [], createdAt: nowText() }),
+        );
+      } else await this.#layers.remove(layer.dirId);
+    }
+    for await (const [diffId, record] of this.#records.entries()) {
+      if (onDisk.has(record.dirId)) continue;
+      this.#log.error({ layer: diffId, dir: record.dirId }, 'a layer is gone from the disk');
+      this.#lost.add(diffId);
+      changes.push(this.#records.remove(diffId));
+    }
+    if (changes.length > 0) await this.#store.commit(changes);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#expiry);
+    const fetches = [...this.#fetches.values()];
+    for (const { abort } of fetches) abort.abort(new Error('the engine is shutting down'));
+    await Promise.allSettled(fetches.map(({ done }) => done));
+  }
+
+  #begin(source: LayerSource, lease: LeaseRecord): Fetch {
+    const abort = new AbortController();
+    const waiters: Fetch['waiters'] = new Set();
+    const onProgress = (bytes: number) => {
+      for (const tell of waiters) tell(bytes);
+    };
+    const done = this.#bring(source, lease, onProgress, abort.signal).finally(() =>
+      this.#fetches.delete(source.diffId),
+    );
+    done.catch(() => {}); // every waiter may have left by the time it fails
+    const fetch: Fetch = { done, abort, waiters };
+    this.#fetches.set(source.diffId, fetch);
+    return fetch;
+  }
+
+  async #bring(
+    source: LayerSource,
+    lease: LeaseRecord,
+    onProgress: (bytes: number) => void,
+    signal: AbortSignal,
+  ): Promise<LayerRecord> {
+    const { diffId, blob, compression } = source;
+    const staged = await this.#layers.extract(source.open(signal), {
+      leaseId: lease.id,
+      compression,
+      diffId,
+      onProgress,
+      signal,
+    });
+    const { dirId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
+    const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs: [blob], createdAt: nowText() };
+    await this.#store.commit([this.#records.put(diffId, record)]);
+    this.#lost.delete(diffId);
+    return record;
+  }
+
+  async #sweep(
+    changes: readonly Change[],
+    without: { image?: string; lease?: string } = {},
+  ): Promise<LayerRecord[]> {
+    const { layers } = await this.#forget(changes, without);
+    // reference before blob: what a crash leaves of these directories is swept at boot
+    for (const { dirId } of layers) await this.#layers.remove(dirId);
+    return layers;
+  }
+
+  /** Commits the changes together with the end of everything that nothing names after them. */
+  async #forget(changes: readonly Change[], without: { image?: string; lease?: string }): Promise<Garbage> {
+    await using _lock = await this.#locks.hold('collect');
+    // in the order in which a hold is handed on: from leases to images to containers
+    const [layers, leases, images] = [
+      await all(this.#records),
+      await all(this.#leases),
+      await all(this.#images),
+    ];
+    const garbage = collect({
+      images: images.filter(({ id }) => id !== without.image),
+      refs: [],
+      containers: [{ diffIds: [...this.#users.diffIdsInUse()] }],
+      layers,
+      leases: leases.filter(({ id }) => id !== without.lease),
+      heldLeases: this.#held,
+      nowMs: Date.now(),
+    });
+    const ended = garbage.leases.map(({ id }) => this.#leases.remove(id));
+    const gone = garbage.layers.map(({ diffId }) => this.#records.remove(diffId));
+    if (changes.length + ended.length + gone.length > 0)
+      await this.#store.commit([...changes, ...ended, ...gone]);
+    this.#scheduleExpiry(garbage.nextExpiryMs);
+    return garbage;
+  }
+
+  #scheduleExpiry(atMs: number): void {
+    clearTimeout(this.#expiry);
+    if (!Number.isFinite(atMs)) return;
+    const wait = Math.min(Math.max(atMs - Date.now(), 0) + 50, 2 ** 31 - 1);
+    this.#expiry = setTimeout(() => {
+      this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));
+    }, wait).unref();
+  }
+}
+
+async function all<T>(table: Table<T>): Promise<T[]> {
+  const records: T[] = [];
+  for await (const [, record] of table.entries()) records.push(record);
+  return records;
+}

@@ -1,0 +1,158 @@
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { removeTree } from '../host/files.ts';
+import type { Log } from '../lib/log.ts';
+import { nowText } from '../lib/time.ts';
+import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
+import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
+import type { Sidecars } from '../store/sidecars.ts';
+import type { Store } from '../store/store.ts';
+import type { ContainerRecords } from './container-records.ts';
+import type { EtcFiles } from './etc-files.ts';
+import type { Images } from './images.ts';
+import { connectedEndpoint, type Launcher } from './launcher.ts';
+import type { LayerShelf } from './layer-shelf.ts';
+import type { Life } from './life.ts';
+import type { ContainerRecord } from './model.ts';
+import { wantsStartAtBoot } from './restart-policy.ts';
+import type { Volumes } from './volumes.ts';
+
+/** A process whose end nobody saw: as if it had been killed. */
+const UNKNOWN_EXIT = 137;
+
+/** What the engine does before it serves: brings records, kernel and disk to agree, the kernel believed first. */
+export class Recovery {
+  readonly #o: RecoveryParts;
+
+  constructor(parts: RecoveryParts) {
+    this.#o = parts;
+  }
+
+  /** Settles the past. After it every record tells the truth and nothing is left that belongs to no one. */
+  async run(): Promise<void> {
+    const began = performance.now();
+    const { records, store, shelf, log } = this.#o;
+    await shelf.recover({ adoptOrphans: store.needsRebuild });
+    if (store.needsRebuild) {
+      await this.#o.images.rebuild(this.#o.sidecars.images());
+      await store.commit([store.endRebuild()]);
+    }
+    await this.#o.sidecars.sweep();
+    await this.#settleContainers();
+    await this.#removeStrangers();
+    await this.#o.volumes.recover();
+    await shelf.collect();
+    log.info({ containers: records.size, ms: Math.round(performance.now() - began) }, 'recovered');
+  }
+
+  async #settleContainers(): Promise<void> {
+    const { records } = this.#o;
+    const endpoints: BridgeEndpoint[] = [];
+    const ended: [ContainerRecord, ContainerExit][] = [];
+    for (const record of records.all()) {
+      if (record.state.status === 'removing') continue;
+      const alive = await this.#adopt(record);
+      if (alive === undefined) {
+        const exit = await this.#endingOf(record);
+        if (exit !== undefined) ended.push([record, exit]);
+        else await this.#tidy(record);
+        continue;
+      }
+      const endpoint = await this.#o.etc.endpointOf(record.id);
+      if (endpoint !== undefined) endpoints.push(endpoint);
+    }
+    await this.#o.bridge.recover(endpoints);
+    for (const [record, exit] of ended) await this.#o.life.settleExit(record, exit);
+    for (const record of records.all()) {
+      if (record.state.status === 'removing') await this.#o.life.settleRemoval(record);
+    }
+  }
+
+  /** Starts what the restart policies want up; each on its own, a failure is logged and told by inspect. */
+  async applyPolicies(): Promise<void> {
+    for (const record of this.#o.records.all()) {
+      if (record.state.status === 'running' || record.state.status === 'paused' || !wantsStartAtBoot(record))
+        continue;
+      try {
+        await this.#o.life.start(record.id);
+      } catch (err) {
+        this.#o.log.error(
+          { container: record.id, err },
+          'could not start a container that its policy wants up',
+        );
+      }
+    }
+  }
+
+  /** The record as the kernel has it, if the container has a process that was started. */
+  async #adopt(record: ContainerRecord): Promise<ContainerRecord | undefined> {
+    const found = await this.#o.runtime.find(record.id);
+    if (found === undefined || found.status === 'stopped' || found.status === 'created') return undefined;
+    if (record.state.status === found.status && record.state.pid === found.pid) return record;
+    const endpoint = await this.#o.etc.endpointOf(record.id);
+    const [name = '', wanted] = Object.entries(record.endpoints)[0] ?? [];
+    const endpoints =
+      endpoint === undefined || wanted === undefined
+        ? record.endpoints
+        : { [name]: connectedEndpoint(wanted, endpoint) };
+    const startedAt = record.state.status === 'starting' ? nowText() : record.state.startedAt;
+    const state = { ...record.state, status: found.status, pid: found.pid, startedAt };
+    return this.#o.records.update({ ...record, endpoints, state });
+  }
+
+  /** How a container ended that its record shows as running, or undefined if it does not. */
+  async #endingOf({ id, state }: ContainerRecord): Promise<ContainerExit | undefined> {
+    if (state.status !== 'running' && state.status !== 'paused' && state.status !== 'starting')
+      return undefined;
+    const exit = await this.#o.runtime.exitOf(id);
+    if (exit !== undefined) return exit;
+    if (state.status === 'starting') return undefined;
+    return { id, exitCode: UNKNOWN_EXIT, wasOomKilled: false, at: nowText(), isKnown: false };
+  }
+
+  /** A container without a process: a start that died half-way is undone, leftovers go. */
+  async #tidy(record: ContainerRecord): Promise<void> {
+    await this.#o.launcher.takeDown(record.id);
+    const { status, startedAt } = record.state;
+    const isNew = startedAt.startsWith('0001-');
+    if (status === 'starting')
+      await this.#o.records.move(record, { status: isNew ? 'created' : 'exited', pid: 0 });
+    // the daemon died between two runs: the policy decides anew once everything is up
+    else if (status === 'restarting') await this.#o.records.move(record, { status: 'exited', pid: 0 });
+  }
+
+  /** Containers, directories and files under the engine's roots that no record names. */
+  async #removeStrangers(): Promise<void> {
+    const { records, runtime, launcher, dataRoot, log } = this.#o;
+    for (const id of await runtime.list()) {
+      if (records.get(id) !== undefined) continue;
+      log.warn({ container: id }, 'removing a container that no record names');
+      await launcher.takeDown(id);
+    }
+    const root = join(dataRoot, 'containers');
+    await mkdir(root, { recursive: true });
+    for (const id of await readdir(root)) {
+      if (records.get(id) !== undefined) continue;
+      log.warn({ container: id }, 'removing the files of a container that no record names');
+      await launcher.unmount(id);
+      await removeTree(join(root, id));
+    }
+  }
+}
+
+/** Everything that has a past. */
+export interface RecoveryParts {
+  store: Pick<Store, 'needsRebuild' | 'commit' | 'endRebuild'>;
+  sidecars: Pick<Sidecars, 'images' | 'sweep'>;
+  images: Pick<Images, 'rebuild'>;
+  records: ContainerRecords;
+  life: Life;
+  launcher: Launcher;
+  runtime: Runtime;
+  bridge: BridgeNetwork;
+  etc: EtcFiles;
+  shelf: LayerShelf;
+  volumes: Volumes;
+  dataRoot: string;
+  log: Log;
+}

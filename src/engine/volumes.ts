@@ -1,0 +1,116 @@
+import { mkdir, opendir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { codeOf, fail } from '../errors.ts';
+import { run } from '../host/exec.ts';
+import { removeTree, syncDirectory } from '../host/files.ts';
+import { newId } from '../lib/ids.ts';
+import { nowText } from '../lib/time.ts';
+import type { Store } from '../store/store.ts';
+import type { Table } from '../store/tables.ts';
+import type { Events } from './events.ts';
+
+/** A volume of the `local` driver: a directory that outlives containers. */
+export interface VolumeRecord {
+  name: string;
+  createdAt: string;
+  /** Made for one container without a name, and removed with it if the client says so. */
+  isAnonymous: boolean;
+  labels: Record<string, string>;
+  options: Record<string, string>;
+}
+
+// dockerd: volume/local, volumeNameRegex
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
+
+/** The volumes on this host: `volumes/<name>/_data` under the data root. */
+export class Volumes {
+  readonly #store: Pick<Store, 'commit'>;
+  readonly #table: Table<VolumeRecord>;
+  readonly #root: string;
+  readonly #events: Events;
+
+  constructor(o: { store: Store; dataRoot: string; events: Events }) {
+    this.#store = o.store;
+    this.#table = o.store.table('volumes');
+    this.#root = join(o.dataRoot, 'volumes');
+    this.#events = o.events;
+  }
+
+  /** Where a volume's files are. */
+  pathOf(name: string): string {
+    return join(this.#root, name, '_data');
+  }
+
+  /** The volume of this name, made if it is not there; without a name, a new anonymous one. */
+  async ensure(name: string | undefined): Promise<VolumeRecord> {
+    const isAnonymous = name === undefined;
+    const wanted = name ?? newId();
+    if (wanted.length < 2) {
+      throw fail.badRequest(
+        `create ${wanted}: volume name is too short, names should be at least two alphanumeric characters`,
+      );
+    }
+    if (!namePattern.test(wanted)) {
+      throw fail.badRequest(
+        `create ${wanted}: "${wanted}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
+      );
+    }
+    const known = await this.#table.get(wanted);
+    if (known !== undefined) return known;
+    await mkdir(this.pathOf(wanted), { recursive: true });
+    await syncDirectory(join(this.#root, wanted));
+    await syncDirectory(this.#root);
+    const record: VolumeRecord = { name: wanted, createdAt: nowText(), isAnonymous, labels: {}, options: {} };
+    await this.#store.commit([this.#table.put(wanted, record)]);
+    this.#events.emit('volume', 'create', wanted, { driver: 'local' });
+    return record;
+  }
+
+  /** Fills a volume that is still empty with what the image has at its mount point (dockerd's copy-up). */
+  async fill(name: string, source: string): Promise<void> {
+    const target = this.pathOf(name);
+    if (!(await isEmpty(target))) return;
+    const { code, stderr } = await run('cp', ['-a', '--reflink=auto', '--', `${source}/.`, `${target}/`]);
+    if (code !== 0) throw fail.host(`cannot copy the image's files into volume ${name}: ${stderr.trim()}`);
+  }
+
+  /** Removes a volume with its files; absent is fine. Whether it is in use is the caller's to know. */
+  async remove(name: string): Promise<void> {
+    if ((await this.#table.get(name)) === undefined) return;
+    // the record goes first: a crash in between leaves a directory without a name, which recover() sweeps
+    await this.#store.commit([this.#table.remove(name)]);
+    await removeTree(join(this.#root, name));
+    this.#events.emit('volume', 'destroy', name, { driver: 'local' });
+  }
+
+  /** Names of all anonymous volumes among these. */
+  async anonymousAmong(names: readonly string[]): Promise<string[]> {
+    const records = await Promise.all(names.map((name) => this.#table.get(name)));
+    return records.flatMap((record) => (record?.isAnonymous ? [record.name] : []));
+  }
+
+  /**
+   * Boot: a directory whose record is missing is a user's data after all (the database may have been rebuilt), so it
+   * gets its record back, as a named volume; only empty ones, half made or half removed, go.
+   */
+  async recover(): Promise<void> {
+    await mkdir(this.#root, { recursive: true });
+    for await (const { name } of await opendir(this.#root)) {
+      if ((await this.#table.get(name)) !== undefined) continue;
+      if (await isEmpty(this.pathOf(name))) await removeTree(join(this.#root, name));
+      else {
+        const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
+        await this.#store.commit([this.#table.put(name, record)]);
+      }
+    }
+  }
+}
+
+async function isEmpty(path: string): Promise<boolean> {
+  try {
+    return (await readdir(path)).length === 0;
+  } catch (cause) {
+    if (codeOf(cause) === 'ENOENT') return true;
+    throw cause;
+  }
+}
