@@ -7,13 +7,22 @@ import { parseMounts } from './mounts.ts';
 
 /** How this machine's control groups are laid out. */
 export interface CgroupLayout {
-  /** Where the controllers are: 2 if all are in the unified hierarchy, 1 if any hierarchy of the old kind has one. */
+  /**
+   * Where the controllers are: 2 if all are in the unified hierarchy, 1 if any hierarchy of the old kind has
+   * one.
+   */
   readonly version: 1 | 2;
   /** Version 1 with a unified hierarchy beside it. */
   readonly isHybrid: boolean;
-  /** The controllers that can be used, in whichever hierarchy: `memory`, `cpu`, `pids`, `cpuset`, `io` or `blkio` … */
+  /**
+   * The controllers that can be used, in whichever hierarchy: `memory`, `cpu`, `pids`, `cpuset`, `io` or
+   * `blkio` …
+   */
   readonly controllers: ReadonlySet<string>;
-  /** Mount point by controller; `unified` for the unified hierarchy, `name=systemd` and the like for those without one. */
+  /**
+   * Mount point by controller; `unified` for the unified hierarchy, `name=systemd` and the like for those
+   * without one.
+   */
   readonly mounts: ReadonlyMap<string, string>;
   /** Hybrid, and some controllers were left in the unified hierarchy: crun 1.8 refuses such a machine. */
   readonly hasControllersInUnified: boolean;
@@ -22,7 +31,9 @@ export interface CgroupLayout {
 /** How long the processes of a cgroup may take to be gone from it once they were killed. */
 const LEAVE_MS = 2000;
 
-/** Reads the layout from /proc and the unified hierarchy, below `root` (another machine's files, in tests). */
+/**
+ * Reads the layout from /proc and the unified hierarchy, below `root` (another machine's files, in tests).
+ */
 export async function readCgroupLayout(root = '/'): Promise<CgroupLayout> {
   const known = namesIn(await readFile(join(root, 'proc/cgroups'), 'utf8'));
   const mounts = new Map<string, string>();
@@ -59,8 +70,8 @@ export async function cgroupPids(layout: CgroupLayout, path: string): Promise<nu
 }
 
 /**
- * Removes a cgroup and those below it from all hierarchies; absent is fine. Its processes must have been killed:
- * it waits a little for them to leave, then throws a Failure.
+ * Removes a cgroup and those below it from all hierarchies; absent is fine. Its processes must have been
+ * killed: it waits a little for them to leave, then throws a Failure.
  */
 export async function removeCgroup(layout: CgroupLayout, path: string): Promise<void> {
   const deadline = Date.now() + LEAVE_MS;
@@ -109,6 +120,11 @@ function namesIn(table: string): ReadonlySet<string> {
 }
 
 async function wordsOf(path: string): Promise<string[]> {
-  const text = (await readIfThere(path))?.toString() ?? '';
-  return text.split(/\s+/).filter((word) => word !== '');
+  try {
+    const text = (await readIfThere(path))?.toString() ?? '';
+    return text.split(/\s+/).filter((word) => word !== '');
+  } catch (cause) {
+    if (codeOf(cause) === 'ENODEV') return []; // removed between open and read
+    throw cause;
+  }
 }

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -18,15 +18,18 @@ const MAX_OUTPUT_BYTES = 8 << 20;
 /** From SIGTERM to SIGKILL, for one that was aborted or took too long. */
 const GRACE_MS = 2000;
 
-/** How long output may stay open after the end of the program itself: a process that it left behind may hold it. */
+/**
+ * How long output may stay open after the end of the program itself: a process that it left behind may hold
+ * it.
+ */
 const LINGER_MS = 500;
 
 /** Debian's package where it is not named like the program. */
 const packages: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables', nsenter: 'util-linux' };
 
 /**
- * Runs a program to its end. Any exit code is a result. It throws a Failure if the program is missing, cannot be
- * run or takes longer than `timeoutMs`, and the signal's reason if aborted, both once the program is gone.
+ * Runs a program to its end. Any exit code is a result. It throws a Failure if the program is missing, cannot
+ * be run or takes longer than `timeoutMs`, and the signal's reason if aborted, both once the program is gone.
  * Output is in English (`LC_ALL=C`); `env` adds to this process's own.
  *
  * Not execa: loading that takes 20 MB of RSS and 70 ms, this takes 2 MB.
@@ -43,7 +46,7 @@ export async function run(
   } = {},
 ): Promise<Finished> {
   o.signal?.throwIfAborted();
-  const child = spawn(command, args, {
+  const child = begin(command, args, {
     stdio: [o.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     env: { ...process.env, LC_ALL: 'C', ...o.env },
     ...(o.cwd !== undefined && { cwd: o.cwd }),
@@ -62,6 +65,15 @@ export async function run(
   } finally {
     clearTimeout(deadline);
     o.signal?.removeEventListener('abort', stop);
+  }
+}
+
+/** Some errors are thrown here, others come as an event. */
+function begin(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  try {
+    return spawn(command, args, options);
+  } catch (cause) {
+    throw cannotRun(command, cause);
   }
 }
 

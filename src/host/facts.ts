@@ -39,11 +39,7 @@ export function memoryBytes(): number {
 
 /** The platform whose images run here: that of this program, as a 64-bit kernel may carry a 32-bit system. */
 export function platform(): Platform {
-  const names: Partial<Record<NodeJS.Architecture, string>> = {
-    x64: 'amd64',
-    ia32: '386',
-    loong64: 'loong64',
-  };
+  const names: Partial<Record<NodeJS.Architecture, string>> = { x64: 'amd64', ia32: '386' };
   const architecture = names[process.arch] ?? process.arch;
   if (process.arch !== 'arm') return { os: 'linux', architecture };
   // armv6l, armv7l; a 64-bit processor in 32-bit clothes says aarch64 or armv8l
@@ -51,7 +47,10 @@ export function platform(): Platform {
   return { os: 'linux', architecture, variant: `v${level}` };
 }
 
-/** The board's name by its firmware (`Raspberry Pi 4 Model B Rev 1.4`); undefined where there is no device tree. */
+/**
+ * The board's name by its firmware (`Raspberry Pi 4 Model B Rev 1.4`); undefined where there is no device
+ * tree.
+ */
 export function deviceTreeModel(): string | undefined {
   return readText('/proc/device-tree/model')?.replace(/\0.*$/s, '').trim();
 }

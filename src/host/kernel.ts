@@ -3,7 +3,9 @@ import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { cPath, libc, succeed, systemError } from './libc.ts';
 
-/** Calls that Node does not have. All throw Node's kind of system error: `code` ('EBUSY'), `syscall`, `path`. */
+/**
+ * Calls that Node does not have. All throw Node's kind of system error: `code` ('EBUSY'), `syscall`, `path`.
+ */
 
 /** A path, or its raw bytes where it need not be UTF-8 (names inside layers). */
 export type Path = string | Uint8Array;
@@ -34,7 +36,10 @@ export const MS = {
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 
-/** The longest option text that mount(2) passes on: one page, closing NUL included. Longer ones would be cut, silently. */
+/**
+ * The longest option text that mount(2) passes on: one page, closing NUL included. Longer ones would be cut,
+ * silently.
+ */
 const MAX_OPTION_BYTES = 4095;
 
 /**
@@ -65,13 +70,19 @@ function within(directory: string, work: () => void): void {
   }
 }
 
-/** umount2(2); never follows a link at the end of the path. Lazy: hides the mount now, lets go of it when nobody uses it. */
+/**
+ * umount2(2); never follows a link at the end of the path. Lazy: hides the mount now, lets go of it when
+ * nobody uses it.
+ */
 export function unmount(target: string, { isLazy = false }: { isLazy?: boolean } = {}): void {
   const flags = UMOUNT_NOFOLLOW | (isLazy ? MNT_DETACH : 0);
   succeed('umount2', target, (c) => c.umount2(cPath(target), flags));
 }
 
-/** mknod(2): a fifo, or a character or block device, by the type bits in `mode`. The umask applies: chmod afterwards. */
+/**
+ * mknod(2): a fifo, or a character or block device, by the type bits in `mode`. The umask applies: chmod
+ * afterwards.
+ */
 export function makeNode(path: Path, mode: number, device: { major: number; minor: number }): void {
   const { major, minor } = device;
   // makedev(3), as far as Linux goes: 12 bits of major, 20 bits of minor
@@ -81,13 +92,13 @@ export function makeNode(path: Path, mode: number, device: { major: number; mino
 
 /** lsetxattr(2): creates or replaces; of a link itself, never of what it points to. */
 export function setXattr(path: Path, name: string, value: Uint8Array): void {
-  succeed('lsetxattr', path, (c) => c.lsetxattr(cPath(path), name, value, value.byteLength, 0));
+  succeed('lsetxattr', path, (c) => c.lsetxattr(cPath(path), cPath(name), value, value.byteLength, 0));
 }
 
 /** lgetxattr(2); undefined where there is no such attribute, or the file system has none at all. */
 export function getXattr(path: Path, name: string): Buffer | undefined {
   return growing((buffer) =>
-    succeed('lgetxattr', path, (c) => c.lgetxattr(cPath(path), name, buffer, buffer.length)),
+    succeed('lgetxattr', path, (c) => c.lgetxattr(cPath(path), cPath(name), buffer, buffer.length)),
   );
 }
 
@@ -114,7 +125,10 @@ function growing(read: (buffer: Buffer) => number): Buffer | undefined {
   return undefined;
 }
 
-/** syncfs(2), off the main thread: everything written to the file system that holds `path` is on the disk, or it throws. */
+/**
+ * syncfs(2), off the main thread: everything written to the file system that holds `path` is on the disk, or
+ * it throws.
+ */
 export async function syncFileSystem(path: string): Promise<void> {
   const file = await open(path, 'r');
   try {
@@ -129,7 +143,10 @@ export async function syncFileSystem(path: string): Promise<void> {
   }
 }
 
-/** Tells the kernel that a file's cached pages are not needed again. Only pages already on the disk go; best effort. */
+/**
+ * Tells the kernel that a file's cached pages are not needed again. Only pages already on the disk go; best
+ * effort.
+ */
 export function dropPageCache(fd: number): void {
   libc().posix_fadvise(fd, 0, 0, 4); // POSIX_FADV_DONTNEED
 }
@@ -138,8 +155,8 @@ const CLONE_NEWNET = 0x40000000;
 
 /**
  * Runs `work` with the main thread inside the network namespace at `path`, then goes back. Sockets made and
- * processes spawned in there stay there. `work` must be done when it returns: other tasks of this thread would run
- * in the wrong network.
+ * processes spawned in there stay there. `work` must be done when it returns: other tasks of this thread
+ * would run in the wrong network.
  */
 export function inNetworkNamespace<T>(path: string, work: () => T): T {
   const home = openSync('/proc/thread-self/ns/net', 'r');

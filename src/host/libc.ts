@@ -3,7 +3,10 @@ import { constants } from 'node:os';
 import { getSystemErrorMap } from 'node:util';
 import type * as Koffi from 'koffi';
 
-/** Text goes as UTF-8 with a closing NUL; a Buffer is passed as it is, so a name in one must carry its own NUL. */
+/**
+ * Text goes as UTF-8 with a closing NUL; a Buffer is passed as it is, so a name in one must carry its own
+ * NUL.
+ */
 type Bytes = string | Uint8Array;
 
 /** The C functions that Node lacks. Each returns -1 on failure: wrap the call in {@link succeed}. */
@@ -11,8 +14,8 @@ export interface Libc {
   mount(source: Bytes, target: Bytes, type: string | null, flags: number, data: string | null): number;
   umount2(target: Bytes, flags: number): number;
   mknod(path: Bytes, mode: number, device: number): number;
-  lsetxattr(path: Bytes, name: string, value: Uint8Array, size: number, flags: number): number;
-  lgetxattr(path: Bytes, name: string, value: Uint8Array, size: number): number;
+  lsetxattr(path: Bytes, name: Bytes, value: Uint8Array, size: number, flags: number): number;
+  lgetxattr(path: Bytes, name: Bytes, value: Uint8Array, size: number): number;
   llistxattr(path: Bytes, list: Uint8Array, size: number): number;
   setns(fd: number, kind: number): number;
   syncfs: ((fd: number) => number) & {
@@ -32,7 +35,10 @@ export interface Libc {
   };
   recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
   shutdown(fd: number, how: number): number;
-  /** Calls back each time the descriptor is ready, until stopped. Outside of Node's callback scopes, so only set things in motion there. */
+  /**
+   * Calls back each time the descriptor is ready, until stopped. Outside of Node's callback scopes, so only
+   * set things in motion there.
+   */
   poll(fd: number, wish: Readiness, onReady: () => void): PollHandle;
   /** `errno` of the call just made. */
   errno(): number;
@@ -53,7 +59,10 @@ type CFunction = ReturnType<Koffi.LibraryHandle['func']>;
 
 let loaded: Libc | undefined;
 
-/** The C library, loaded on first use: koffi costs 9 MB of RSS (most of it Node's own shared text), and tools without containers never need it. */
+/**
+ * The C library, loaded on first use: koffi costs 9 MB of RSS (most of it Node's own shared text), and tools
+ * without containers never need it.
+ */
 export function libc(): Libc {
   loaded ??= load();
   return loaded;
@@ -66,8 +75,8 @@ function load(): Libc {
     mount: library.func('int mount(const void *, const void *, const char *, unsigned long, const char *)'),
     umount2: library.func('int umount2(const void *, int)'),
     mknod: loadMknod(library),
-    lsetxattr: library.func('int lsetxattr(const void *, const char *, const void *, size_t, int)'),
-    lgetxattr: library.func('long lgetxattr(const void *, const char *, void *, size_t)'),
+    lsetxattr: library.func('int lsetxattr(const void *, const void *, const void *, size_t, int)'),
+    lgetxattr: library.func('long lgetxattr(const void *, const void *, void *, size_t)'),
     llistxattr: library.func('long llistxattr(const void *, void *, size_t)'),
     setns: library.func('int setns(int, int)'),
     syncfs: library.func('int syncfs(int)'),
@@ -82,7 +91,10 @@ function load(): Libc {
   };
 }
 
-/** Before glibc 2.33 `mknod` was an inline function around `__xmknod`; boards on Debian 11 and Ubuntu 20.04 still have that. */
+/**
+ * Before glibc 2.33 `mknod` was an inline function around `__xmknod`; boards on Debian 11 and Ubuntu 20.04
+ * still have that.
+ */
 export function loadMknod(library: { func(definition: string): CFunction }): Libc['mknod'] {
   try {
     return library.func('int mknod(const void *, unsigned int, uint64_t)');
@@ -93,14 +105,17 @@ export function loadMknod(library: { func(definition: string): CFunction }): Lib
   }
 }
 
-/** A path as C takes it. One with a NUL inside would silently name something else, so it is refused. */
+/** A path or a name as C takes it. One with a NUL inside would silently be another, so it is refused. */
 export function cPath(path: string | Uint8Array): Bytes {
   const hasNul = typeof path === 'string' ? path.includes('\0') : path.includes(0);
   if (hasNul) throw systemError(constants.errno.EINVAL, 'path', path);
   return typeof path === 'string' ? path : Buffer.concat([path, Buffer.alloc(1)]);
 }
 
-/** Runs one call and returns its result; -1 throws Node's kind of system error with `code`, `syscall` and `path`. */
+/**
+ * Runs one call and returns its result; -1 throws Node's kind of system error with `code`, `syscall` and
+ * `path`.
+ */
 export function succeed(
   syscall: string,
   path: string | Uint8Array | undefined,

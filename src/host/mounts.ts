@@ -11,8 +11,8 @@ export interface Mount {
 }
 
 /**
- * Every mount point at or below `prefix`, newest first. That is the order to unmount them in: inner before outer,
- * and what was mounted over others before those.
+ * Every mount point at or below `prefix`, newest first. That is the order to unmount them in: inner before
+ * outer, and what was mounted over others before those.
  */
 export async function mountsUnder(prefix: string): Promise<string[]> {
   const top = await locate(prefix);

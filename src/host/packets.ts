@@ -22,10 +22,15 @@ const MAX_PACKET_BYTES = 32768;
 /** After this many, other work of this thread has its turn: a chatty container must not stop the daemon. */
 const PACKETS_PER_TURN = 16;
 
-/** Where packets land before they are copied out; shared, because a read is done before anything else can run. */
+/**
+ * Where packets land before they are copied out; shared, because a read is done before anything else can run.
+ */
 let landing: Buffer | undefined;
 
-/** One end of a SOCK_SEQPACKET connection: packets stay whole, and nothing the peer sent before it closed is lost. */
+/**
+ * One end of a SOCK_SEQPACKET connection: packets stay whole, and nothing the peer sent before it closed is
+ * lost.
+ */
 export interface PacketSocket extends AsyncDisposable {
   /** Every packet, in order, until the peer's end. For one consumer; one that is slow makes the peer wait. */
   packets(): AsyncIterable<Buffer>;
@@ -38,11 +43,12 @@ export interface PacketSocket extends AsyncDisposable {
 }
 
 /**
- * Connects to the SOCK_SEQPACKET socket at `path`, however long that is. Throws system errors: ENOENT and ECONNREFUSED
- * where nobody listens.
+ * Connects to the SOCK_SEQPACKET socket at `path`, however long that is. Throws system errors: ENOENT and
+ * ECONNREFUSED where nobody listens.
  *
- * Not a `net.Socket`: Node refuses descriptors of this type, and libuv takes a hang-up for the end while packets
- * are still queued. Here the socket is read by recv(2) until it says end itself, when libuv's poll reports it ready.
+ * Not a `net.Socket`: Node refuses descriptors of this type, and libuv takes a hang-up for the end while
+ * packets are still queued. Here the socket is read by recv(2) until it says end itself, when libuv's poll
+ * reports it ready.
  */
 export async function connectPackets(path: string): Promise<PacketSocket> {
   const fd = openSocket(SOCK_SEQPACKET);
@@ -130,7 +136,10 @@ class Connection implements PacketSocket {
     }
   }
 
-  /** One packet without waiting. The kernel's queue comes before the end: `end` means that everything was read. */
+  /**
+   * One packet without waiting. The kernel's queue comes before the end: `end` means that everything was
+   * read.
+   */
   #receive(): Buffer | 'end' | 'wait' {
     if (this.#isClosed) return 'end';
     landing ??= Buffer.allocUnsafeSlow(65536);
@@ -188,7 +197,9 @@ class Connection implements PacketSocket {
     this.close();
   }
 
-  /** Resolves when the socket may be ready in that direction, or is closed: the caller tries again and sees. */
+  /**
+   * Resolves when the socket may be ready in that direction, or is closed: the caller tries again and sees.
+   */
   async #ready(direction: 'readable' | 'writable'): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#waiters[direction].push(resolve);

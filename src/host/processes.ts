@@ -23,7 +23,10 @@ function readStat(pid: number): Stat | undefined {
   return { state: fields[0] ?? '', startTicks: Number(fields[19]) };
 }
 
-/** When a process began, in clock ticks since boot: tells a reused pid from the old one. Undefined if there is none. */
+/**
+ * When a process began, in clock ticks since boot: tells a reused pid from the old one. Undefined if there is
+ * none.
+ */
 export function startTicksOf(pid: number): number | undefined {
   return readStat(pid)?.startTicks;
 }

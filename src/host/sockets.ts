@@ -13,9 +13,9 @@ const FIRST_INHERITED_FD = 3;
 const MAX_PATH_BYTES = 107;
 
 /**
- * Makes a server listen on a unix socket with exactly this mode and group (a name or a number). The directory is
- * made if need be. A socket that a dead process left is replaced; one that answers, or anything else that is in the
- * way, is a Failure.
+ * Makes a server listen on a unix socket with exactly this mode and group (a name or a number). The directory
+ * is made if need be. A socket that a dead process left is replaced; one that answers, or anything else that
+ * is in the way, is a Failure.
  */
 export async function listenUnix(
   server: Server,
@@ -85,7 +85,10 @@ export function inheritedSockets(env: Readonly<Record<string, string | undefined
   return Array.from({ length: Math.max(0, count) }, (_, index) => FIRST_INHERITED_FD + index);
 }
 
-/** Tells systemd about our state, such as `READY=1` (sd_notify(3)). Not run by systemd: does nothing. */
+/**
+ * Tells systemd about our state, such as `READY=1` (sd_notify(3)). Not run by systemd: does nothing. The variable is
+ * systemd's protocol, no configuration of ours, and so is read here.
+ */
 export async function notifySystemd(state: string, socket = process.env['NOTIFY_SOCKET']): Promise<void> {
   if (socket === undefined || socket === '') return;
   try {

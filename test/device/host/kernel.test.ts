@@ -118,7 +118,8 @@ test('options longer than a page are refused, not cut', () => {
   assert.throws(() => mount('skt', '/', { type: 'overlay', data: 'x'.repeat(4096) }), { code: 'E2BIG' });
 });
 
-test('a path with a NUL inside is refused: it would name something else', () => {
+test('a path or a name with a NUL inside is refused: it would be another', () => {
+  assert.throws(() => setXattr('/tmp', 'user.a\0b', Buffer.alloc(1)), { code: 'EINVAL' });
   assert.throws(() => getXattr('/\0/etc/passwd', 'user.a'), { code: 'EINVAL' });
   assert.throws(() => getXattr(Buffer.from('/\0/etc/passwd'), 'user.a'), { code: 'EINVAL' });
 });

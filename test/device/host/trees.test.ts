@@ -23,7 +23,7 @@ test('mounts are found below a tree, newest first, and keep it from being remove
 }, async () => {
   const directory = realpathSync(mkdtempSync(join(tmpdir(), 'skt-trees-')));
   const tree = join(directory, 'tree');
-  // nested, stacked, and one that is covered by a later one: the covered one cannot be reached before that has gone
+  // nested, stacked, and one that cannot be reached before the later one that covers it has gone
   const names = ['a b', 'a b/ünder\\neath', 'z', 'z', 'c/covered', 'c'];
   const mounts = names.map((name) => join(tree, name));
   const stack: string[] = [];

@@ -55,6 +55,14 @@ test('a missing program names what to install', async () => {
   });
 });
 
+test('arguments that no program can be given are a Failure too', async () => {
+  await assert.rejects(run('true', ['a\0b']), { code: 'HOST', message: /^cannot run true: / });
+  await assert.rejects(run('true', ['x'.repeat(200_000)]), {
+    code: 'HOST',
+    message: /^cannot run true: .*E2BIG/,
+  });
+});
+
 test('too long: a Failure, and the program is gone', async () => {
   const started = Date.now();
   const failed = sh('echo $$ > /proc/self/fd/1; exec sleep 60', { timeoutMs: 100 });
