@@ -28,7 +28,7 @@ test('the figures fit the memory: heap, store and extractions in at most half of
   const megabytes = { '512M': 512, '1G': 1024, '2G': 2048, '4G': 4096, '8G': 8192 };
   for (const { name, heap, store, pull, ramClass } of boards()) {
     const storeMb = (store.cacheBytes + 2 * store.writeBufferBytes) / 1048576;
-    const wanted = heap.oldSpaceMb + storeMb + pull.parallelExtractions * 60;
+    const wanted = heap.oldSpaceMb + storeMb + pull.parallelExtractions * 75;
     assert.ok(wanted <= megabytes[ramClass] / 2, `${name} wants ${wanted} MB`);
     assert.ok(pull.parallelExtractions <= pull.parallelDownloads, name);
   }
