@@ -42,7 +42,7 @@ test('variables are added to our own, the language is English, the directory is 
 });
 
 test('a missing program names what to install', async () => {
-  await assert.rejects(run('nft-absent', []), {
+  await assert.rejects(run('nft-absent', [], { env: { PATH: '/usr/bin:/bin' } }), {
     code: 'HOST',
     message: 'nft-absent not found: install nft-absent',
   });
