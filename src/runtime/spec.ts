@@ -232,7 +232,10 @@ function defaultMounts({ shmBytes, namespaces }: BundleSpec): BundleMount[] {
 
 /** The defaults that nothing replaces, then the container's own, outer ones before inner ones. */
 function mountsOf(bundle: BundleSpec): BundleMount[] {
-  const own = bundle.mounts.map((mount) => ({ ...mount, destination: posix.normalize(mount.destination) }));
+  const own = bundle.mounts.map((mount) => ({
+    ...mount,
+    destination: posix.resolve('/', mount.destination),
+  }));
   const isOwn = (path: string) => own.some(({ destination }) => destination === path);
   const defaults = defaultMounts(bundle)
     .filter(({ destination }) => !isOwn(destination) && !(destination.startsWith('/dev/') && isOwn('/dev')))
