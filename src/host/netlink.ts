@@ -66,6 +66,7 @@ export class Netlink implements AsyncDisposable {
   }
 
   async #exchange(messages: readonly NetlinkMessage[]): Promise<NetlinkReply[]> {
+    if (messages.length === 0) return [];
     const first = this.#sequence;
     this.#sequence += messages.length;
     await this.#send(writeMessages(messages, first));
