@@ -33,10 +33,13 @@ export interface Config {
   readonly insecureRegistries: string[];
   readonly maxConcurrentDownloads: number;
   readonly maxDownloadAttempts: number;
+  readonly pullLeaseMs: number;
   /** A key of `runtimes`. */
   readonly defaultRuntime: string;
   /** crun and runc among them. */
   readonly runtimes: Record<string, { path: string; args: string[] }>;
+  /** Empty: the runtime's own. */
+  readonly cgroupParent: string;
   readonly logDriver: DaemonKeys['log-driver'];
   /** Of each container's log: the size of one file and how many are kept. */
   readonly logMaxBytes: number;
@@ -116,7 +119,9 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): C
     insecureRegistries: keys['insecure-registries'],
     maxConcurrentDownloads: keys['max-concurrent-downloads'] ?? board.pull.parallelDownloads,
     maxDownloadAttempts: keys['max-download-attempts'],
+    pullLeaseMs: keys['pull-lease-seconds'] * 1000,
     ...runtimesOf(keys),
+    cgroupParent: keys['cgroup-parent'],
     logDriver: keys['log-driver'],
     logMaxBytes: parseSize(keys['log-opts']['max-size'] ?? '') ?? board.logs.maxBytes,
     logMaxFiles: Number(keys['log-opts']['max-file'] ?? board.logs.maxFiles),

@@ -23,10 +23,15 @@ export function complaintsOf(error: z.core.$ZodError, input: unknown): Complaint
       }));
     }
     const value = path.reduce<unknown>(childOf, input);
-    const shown = value === undefined ? 'is missing' : `(is ${JSON.stringify(value)})`;
+    const shown = value === undefined ? 'is missing' : `(is ${withoutPassword(JSON.stringify(value))})`;
     const message = value === undefined ? shown : `${wordsOf(issue)} ${shown}`;
     return [{ key: path[0], path: path.join('.') || 'the file', message, isUnknown: false }];
   });
+}
+
+/** A text in which URLs have lost their user names and passwords: it goes to a log. */
+export function withoutPassword(text: string): string {
+  return text.replace(/\/\/[^/@\s"]+@/g, '//xxxxx:xxxxx@');
 }
 
 function childOf(value: unknown, key: string): unknown {

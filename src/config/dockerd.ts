@@ -103,7 +103,6 @@ export const foreignKeys: readonly ForeignKey[] = [
   toggle('no-new-privileges', later, { harmless: off }),
   value('seccomp-profile', later, { harmless: [...off, 'builtin'] }),
   values('authorization-plugins', 'authorization-plugin', later, { harmless: off }),
-  value('cgroup-parent', later, { harmless: off }),
   values('default-ulimits', 'default-ulimit', later, { harmless: off }),
   value('http-proxy', later, { harmless: off }),
   value('https-proxy', later, { harmless: off }),

@@ -1,7 +1,23 @@
-import { isIP } from 'node:net';
 import * as z from 'zod/mini';
 import type { Option } from '../lib/arguments.ts';
-import { parseSize } from './sizes.ts';
+import {
+  absolute,
+  address,
+  cgroupPath,
+  choice,
+  host,
+  interfaceName,
+  ipv4Network,
+  label,
+  logOptions,
+  mirror,
+  registryHost,
+  runtime,
+  text,
+  texts,
+  toggle,
+  whole,
+} from './checks.ts';
 
 /** What the help and the reference page say of a key; what the parser needs to know of its flag. */
 export interface KeyFacts extends Omit<Option, 'name'> {
@@ -16,88 +32,6 @@ export interface KeyFacts extends Omit<Option, 'name'> {
 
 /** The facts of each key's schema. */
 export const keyFacts = z.registry<KeyFacts>();
-
-const text = (what: string) => z.string({ error: `must be ${what}, as a text` });
-const texts = (what: string, ...checks: z.core.CheckFn<string>[]) =>
-  z.array(text(what).check(...checks), { error: `must be a list of ${what}` });
-const toggle = z.boolean({ error: 'must be true or false' });
-const whole = (from: number, to: number) => {
-  const error = `must be a whole number from ${from} to ${to}`;
-  return z.int({ error }).check(z.minimum(from, { error }), z.maximum(to, { error }));
-};
-const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
-  z.enum(values, { error: `must be one of ${values.join(', ')}` });
-
-/** A check on a text that says what is wrong with it, or nothing. */
-const says =
-  (complain: (value: string) => string | undefined): z.core.CheckFn<string> =>
-  (payload) => {
-    const message = complain(payload.value);
-    if (message !== undefined) payload.issues.push({ code: 'custom', message, input: payload.value });
-  };
-
-const absolute = says((path) => (path.startsWith('/') ? undefined : 'must be an absolute path'));
-const address = says((value) => (isIP(value) > 0 ? undefined : 'must be an IP address'));
-const ipv4Network = says((value) =>
-  isNetwork(value, 4) ? undefined : 'must be an IPv4 address and prefix length, such as 172.17.0.1/16',
-);
-const interfaceName = says((value) =>
-  /^[a-zA-Z0-9_.-]{1,15}$/.test(value) && value !== 'none'
-    ? undefined
-    : 'must be the name of a network interface: up to 15 letters, digits, "_", "." and "-"',
-);
-const label = says((value) => (/^[^=]+=/.test(value) ? undefined : 'must have the form KEY=VALUE'));
-
-const host = says((value) => {
-  if (value.startsWith('tcp://')) return 'tcp:// is not offered without mutual TLS: use unix:// or fd://';
-  if (value === 'fd://' || value === 'fd://*' || value === 'unix://') return undefined;
-  if (!/^unix:\/\/\/./.test(value)) return 'must be unix:///absolute/path or fd://';
-  // sun_path holds 108 bytes, the closing zero included
-  return Buffer.byteLength(value.slice(7)) > 107 ? 'must be a path of at most 107 bytes' : undefined;
-});
-
-const registryHost = says((value) => {
-  if (value.includes('://')) return 'must be a host or a network, without a scheme';
-  if (isNetwork(value)) return undefined;
-  return /^([a-zA-Z0-9._-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$/.test(value)
-    ? undefined
-    : 'must be HOST, HOST:PORT or ADDRESS/PREFIX';
-});
-
-const mirror = says((value) => {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol)) return 'must be an http:// or https:// URL';
-  if (url.username !== '' || url.password !== '') return 'must not carry a user name or password';
-  return url.pathname !== '/' || url.search !== '' || url.hash !== ''
-    ? 'must not have a path, query or fragment'
-    : undefined;
-});
-
-const runtime = z.strictObject(
-  {
-    path: text('the path of an OCI runtime').check(z.minLength(1)),
-    runtimeArgs: z.optional(texts('arguments')),
-  },
-  { error: 'must be an object with "path" and optionally "runtimeArgs"' },
-);
-
-const logOptions = z.strictObject(
-  {
-    'max-size': z.optional(
-      text('a size').check(
-        says((value) =>
-          (parseSize(value) ?? 0) >= 16384 ? undefined : 'must be a size of at least 16k, such as 10m',
-        ),
-      ),
-    ),
-    'max-file': z.optional(
-      text('a number').check(
-        says((value) => (/^[1-9]\d{0,2}$/.test(value) ? undefined : 'must be a number from 1 to 999')),
-      ),
-    ),
-  },
-  { error: 'must be an object of texts' },
-);
 
 /** The versions of the Engine API that the daemon can claim to be at most. */
 export const ceilings = ['1.39', '1.40', '1.41', '1.42', '1.43', '1.44', '1.45'] as const;
@@ -234,6 +168,13 @@ export const sections = {
       argument: 'NUMBER',
       about: 'Tries for each layer before the pull fails',
     }),
+    'pull-lease-seconds': z._default(whole(1, 30 * 86_400), 86_400).register(keyFacts, {
+      flag: 'pull-lease-seconds',
+      takes: 'value',
+      argument: 'SECONDS',
+      unit: 'seconds',
+      about: 'How long the finished layers of a pull that died wait for the next try',
+    }),
   },
   Containers: {
     'default-runtime': z._default(text('a name'), 'crun').register(keyFacts, {
@@ -253,6 +194,13 @@ export const sections = {
         about:
           'Another OCI runtime; in the file {"NAME": {"path": "PATH", "runtimeArgs": []}}. Flag and file add up',
       }),
+    'cgroup-parent': z._default(text('a path').check(cgroupPath), '').register(keyFacts, {
+      flag: 'cgroup-parent',
+      takes: 'value',
+      argument: 'PATH',
+      fallback: '/skerry',
+      about: 'Control group that containers which name none are put under',
+    }),
     'log-driver': z._default(choice('json-file'), 'json-file').register(keyFacts, {
       flag: 'log-driver',
       takes: 'value',
@@ -347,11 +295,3 @@ export const daemonSchema = z.strictObject({
 
 export type DaemonKeys = z.output<typeof daemonSchema>;
 export type KeyName = keyof DaemonKeys;
-
-/** True for `10.0.0.0/8`, or `fd00::/8` where IPv6 will do. */
-function isNetwork(value: string, family?: 4): boolean {
-  const [base = '', prefix = '', more] = value.split('/');
-  const version = isIP(base);
-  if (version === 0 || more !== undefined || !/^\d{1,3}$/.test(prefix)) return false;
-  return Number(prefix) <= (version === 4 ? 32 : 128) && (family === undefined || family === version);
-}

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import * as z from 'zod/mini';
 import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
 import type { Arguments } from '../lib/arguments.ts';
-import { complaintsOf } from './complaints.ts';
+import { complaintsOf, withoutPassword } from './complaints.ts';
 import { foreignKeys, judgeForeign } from './dockerd.ts';
 import { defaultConfigFile, isKeyName, keysBySection, keyValueOf } from './options.ts';
 import { type DaemonKeys, daemonSchema } from './schema.ts';
@@ -86,7 +86,7 @@ function refuseConflicts({ path, keys }: ConfigFile, given: ReadonlyMap<string, 
 /** A value as Go prints it with %v: `[a b]`, `map[k:v]`. */
 function goText(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(goText).join(' ')}]`;
-  if (typeof value !== 'object' || value === null) return String(value ?? '<nil>');
+  if (typeof value !== 'object' || value === null) return withoutPassword(String(value ?? '<nil>'));
   const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
   return `map[${entries.map(([name, each]) => `${name}:${goText(each)}`).join(' ')}]`;
 }

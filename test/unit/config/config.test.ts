@@ -95,6 +95,8 @@ test('every key can be set by flag and by file, to the same effect', () => {
       7,
     ],
     [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
+    [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
+    [['--cgroup-parent', '/x'], { 'cgroup-parent': '/x' }, (c) => c.cgroupParent, '/x'],
     [['--default-runtime', 'runc'], { 'default-runtime': 'runc' }, (c) => c.defaultRuntime, 'runc'],
     [
       ['--add-runtime', 'k=/k'],
@@ -151,6 +153,18 @@ test('the same key in flag and file is refused in the words of dockerd', () => {
   );
 });
 
+test('no message repeats a password', () => {
+  const mirror = 'https://user:secret@mirror';
+  for (const text of [
+    refusalOf(['--registry-mirror', mirror]),
+    refusalOf([], { 'registry-mirrors': [mirror] }),
+    refusalOf(['--registry-mirror', mirror], { 'registry-mirrors': [mirror] }),
+  ]) {
+    assert.match(text, /xxxxx:xxxxx@mirror/);
+    assert.doesNotMatch(text, /secret/);
+  }
+});
+
 test('runtimes of flag and file add up', () => {
   const { runtimes } = configOf(['--add-runtime', 'a=/a'], {
     runtimes: { b: { path: '/b', runtimeArgs: ['--x'] } },
@@ -184,6 +198,7 @@ test('whatever is wrong is named, by its flag or by its place in the file', () =
     [['--board', 'pdp-11'], {}, /board: there is no profile "pdp-11"/],
     [['--bip', '10.0.0.1'], {}, /--bip: must be an IPv4 address and prefix length/],
     [['--bridge', 'none'], {}, /--bridge: must be the name of a network interface/],
+    [['--cgroup-parent', '/a/../b'], {}, /--cgroup-parent: must be a path without "\.\."/],
     [['--storage-driver', 'zfs'], {}, /--storage-driver: must be one of overlay2/],
     [
       ['--api-version-ceiling', '1.46'],

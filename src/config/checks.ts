@@ -1,0 +1,107 @@
+import { isIP } from 'node:net';
+import * as z from 'zod/mini';
+import { parseSize } from './sizes.ts';
+
+/** A text; `what` stands in the message where it is none. */
+export const text = (what: string) => z.string({ error: `must be ${what}, as a text` });
+/** A list of texts, each with these checks. */
+export const texts = (what: string, ...checks: z.core.CheckFn<string>[]) =>
+  z.array(text(what).check(...checks), { error: `must be a list of ${what}` });
+/** On or off. */
+export const toggle = z.boolean({ error: 'must be true or false' });
+/** A whole number within bounds. */
+export const whole = (from: number, to: number) => {
+  const error = `must be a whole number from ${from} to ${to}`;
+  return z.int({ error }).check(z.minimum(from, { error }), z.maximum(to, { error }));
+};
+/** One of these texts. */
+export const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
+  z.enum(values, { error: `must be one of ${values.join(', ')}` });
+
+/** A check on a text that says what is wrong with it, or nothing. */
+const says =
+  (complain: (value: string) => string | undefined): z.core.CheckFn<string> =>
+  (payload) => {
+    const message = complain(payload.value);
+    if (message !== undefined) payload.issues.push({ code: 'custom', message, input: payload.value });
+  };
+
+/** For {@link text}: what a path, an address or a name has to look like. */
+export const absolute = says((path) => (path.startsWith('/') ? undefined : 'must be an absolute path'));
+export const address = says((value) => (isIP(value) > 0 ? undefined : 'must be an IP address'));
+export const ipv4Network = says((value) =>
+  isNetwork(value, 4) ? undefined : 'must be an IPv4 address and prefix length, such as 172.17.0.1/16',
+);
+export const interfaceName = says((value) =>
+  /^[a-zA-Z0-9_.-]{1,15}$/.test(value) && value !== 'none'
+    ? undefined
+    : 'must be the name of a network interface: up to 15 letters, digits, "_", "." and "-"',
+);
+export const cgroupPath = says((value) =>
+  value.split('/').includes('..') ? 'must be a path without ".."' : undefined,
+);
+export const label = says((value) => (/^[^=]+=/.test(value) ? undefined : 'must have the form KEY=VALUE'));
+
+/** Where the API can be served. */
+export const host = says((value) => {
+  if (value.startsWith('tcp://')) return 'tcp:// is not offered without mutual TLS: use unix:// or fd://';
+  if (value === 'fd://' || value === 'fd://*' || value === 'unix://') return undefined;
+  if (!/^unix:\/\/\/./.test(value)) return 'must be unix:///absolute/path or fd://';
+  // sun_path holds 108 bytes, the closing zero included
+  return Buffer.byteLength(value.slice(7)) > 107 ? 'must be a path of at most 107 bytes' : undefined;
+});
+
+/** A registry as `insecure-registries` names it. */
+export const registryHost = says((value) => {
+  if (value.includes('://')) return 'must be a host or a network, without a scheme';
+  if (isNetwork(value)) return undefined;
+  return /^([a-zA-Z0-9._-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$/.test(value)
+    ? undefined
+    : 'must be HOST, HOST:PORT or ADDRESS/PREFIX';
+});
+
+/** A registry mirror: scheme and host alone. */
+export const mirror = says((value) => {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) return 'must be an http:// or https:// URL';
+  if (url.username !== '' || url.password !== '') return 'must not carry a user name or password';
+  return url.pathname !== '/' || url.search !== '' || url.hash !== ''
+    ? 'must not have a path, query or fragment'
+    : undefined;
+});
+
+/** An entry of `runtimes`. */
+export const runtime = z.strictObject(
+  {
+    path: text('the path of an OCI runtime').check(z.minLength(1)),
+    runtimeArgs: z.optional(texts('arguments')),
+  },
+  { error: 'must be an object with "path" and optionally "runtimeArgs"' },
+);
+
+/** `log-opts` of json-file. */
+export const logOptions = z.strictObject(
+  {
+    'max-size': z.optional(
+      text('a size').check(
+        says((value) =>
+          (parseSize(value) ?? 0) >= 16384 ? undefined : 'must be a size of at least 16k, such as 10m',
+        ),
+      ),
+    ),
+    'max-file': z.optional(
+      text('a number').check(
+        says((value) => (/^[1-9]\d{0,2}$/.test(value) ? undefined : 'must be a number from 1 to 999')),
+      ),
+    ),
+  },
+  { error: 'must be an object of texts' },
+);
+
+/** True for `10.0.0.0/8`, or `fd00::/8` where IPv6 will do. */
+function isNetwork(value: string, family?: 4): boolean {
+  const [base = '', prefix = '', more] = value.split('/');
+  const version = isIP(base);
+  if (version === 0 || more !== undefined || !/^\d{1,3}$/.test(prefix)) return false;
+  return Number(prefix) <= (version === 4 ? 32 : 128) && (family === undefined || family === version);
+}
