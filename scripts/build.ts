@@ -3,11 +3,11 @@
  * child that unpacks one layer). Packages with native code or data files stay in node_modules.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -19,6 +19,30 @@ const programs: Readonly<Record<string, string>> = {
 
 /** Native addons (koffi, classic-level under level) and a WebAssembly file that is read by its path. */
 const external = ['koffi', 'level', 'classic-level', 'xdelta3-wasm'];
+
+/**
+ * Koa brings two copies of a table of 2,500 media types, of which an engine sends five. Without the rest the idle daemon
+ * is 4 MB smaller.
+ */
+const fewMediaTypes: Plugin = {
+  name: 'few-media-types',
+  setup({ onLoad }) {
+    onLoad({ filter: /mime-db\/db\.json$/ }, ({ path }) => {
+      const known = JSON.parse(readFileSync(path, 'utf8')) as Record<string, object>;
+      const sent = [
+        'application/json',
+        'application/octet-stream',
+        'application/x-tar',
+        'text/html',
+        'text/plain',
+      ];
+      return {
+        contents: JSON.stringify(Object.fromEntries(sent.map((type) => [type, known[type]]))),
+        loader: 'json',
+      };
+    });
+  },
+};
 
 const { values } = parseArgs({
   options: {
@@ -53,6 +77,7 @@ async function buildAll(outdir: string): Promise<void> {
     // names and lines stay, so that a stack in a device's log can be read
     minifySyntax: true,
     legalComments: 'none',
+    plugins: [fewMediaTypes],
     logLevel: 'warning',
     define: {
       'process.env.NODE_ENV': '"production"',
