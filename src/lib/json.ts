@@ -12,7 +12,10 @@ export class JsonSyntaxError extends Error {
 }
 
 /** The value, and whether more than white space follows it. Throws {@link JsonSyntaxError}. */
-export function parseJson(text: string, reading: JsonReading = 'decoder'): { value: unknown; hasMore: boolean } {
+export function parseJson(
+  text: string,
+  reading: JsonReading = 'decoder',
+): { value: unknown; hasMore: boolean } {
   try {
     return { value: JSON.parse(text), hasMore: false };
   } catch {
@@ -38,7 +41,9 @@ const escapes: Readonly<Record<string, string>> = {
 };
 
 function looking(at: string, where: string): JsonSyntaxError {
-  return new JsonSyntaxError(`invalid character ${quote(String.fromCodePoint(at.codePointAt(0) ?? 0))} ${where}`);
+  return new JsonSyntaxError(
+    `invalid character ${quote(String.fromCodePoint(at.codePointAt(0) ?? 0))} ${where}`,
+  );
 }
 
 /** Go's quoteChar: single quotes around, escapes as in Go source. */
@@ -75,13 +80,14 @@ class Scanner {
   #open(open: ('{' | '[')[]): void {
     for (;;) {
       const next = this.#peek();
-      if (next !== '{' && next !== '[') return this.#scalar(next);
+      if (next !== '{' && next !== '[') break;
       this.#at++;
       if (open.push(next) > MAX_DEPTH) throw new JsonSyntaxError('exceeded max depth');
       const first = this.#peek();
       if (first === (next === '{' ? '}' : ']')) return;
       if (next === '{') this.#key();
     }
+    this.#scalar();
   }
 
   /** Closes what ends here; stops before the next value, or with nothing open. */
@@ -108,15 +114,20 @@ class Scanner {
     this.#at++;
   }
 
-  #scalar(first: string): void {
-    if (first === '"') return this.#string();
-    if (first === '-' || (first >= '0' && first <= '9')) return this.#number();
-    const literal = first === 't' ? 'true' : first === 'f' ? 'false' : first === 'n' ? 'null' : undefined;
-    if (literal === undefined) throw this.#invalid('looking for beginning of value');
+  #scalar(): void {
+    const first = this.#peek();
+    if (first === '"') this.#string();
+    else if (first === '-' || (first >= '0' && first <= '9')) this.#number();
+    else if (first === 't') this.#literal('true');
+    else if (first === 'f') this.#literal('false');
+    else if (first === 'n') this.#literal('null');
+    else throw this.#invalid('looking for beginning of value');
+  }
+
+  #literal(literal: string): void {
     for (const expected of literal) {
-      if (this.#text[this.#at] !== expected) {
+      if (this.#here() !== expected)
         throw this.#invalid(`in literal ${literal} (expecting ${quote(expected)})`);
-      }
       this.#at++;
     }
   }
@@ -128,13 +139,13 @@ class Scanner {
       if (character === '"') break;
       if (character !== '\\') continue;
       this.#at++;
-      const escape = this.#here();
-      if (escape === 'u') {
+      const code = this.#here();
+      if (code === 'u') {
         for (let digit = 0; digit < 4; digit++) {
           this.#at++;
           if (!/[0-9a-fA-F]/.test(this.#here())) throw this.#invalid('in \\u hexadecimal character escape');
         }
-      } else if (!'"\\/bfnrt'.includes(escape)) throw this.#invalid('in string escape code');
+      } else if (!'"\\/bfnrt'.includes(code)) throw this.#invalid('in string escape code');
     }
     this.#at++;
   }

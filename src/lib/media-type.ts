@@ -27,5 +27,7 @@ function problemOf(base: string): string | undefined {
   if (base[first.length] !== '/') return 'expected slash after first token';
   const second = new RegExp(`^${token}`).exec(base.slice(first.length + 1))?.[0];
   if (second === undefined) return 'expected token after slash';
-  return first.length + 1 + second.length === base.length ? undefined : 'unexpected content after media subtype';
+  return first.length + 1 + second.length === base.length
+    ? undefined
+    : 'unexpected content after media subtype';
 }

@@ -13,7 +13,9 @@ export function percentDecode(text: string): string | undefined {
     return decodeURIComponent(text);
   } catch {
     const latin = text.replace(/%(..)|[^\0-\x7f]/g, (character, hex: string | undefined) =>
-      hex === undefined ? Buffer.from(character).toString('latin1') : String.fromCharCode(Number.parseInt(hex, 16)),
+      hex === undefined
+        ? Buffer.from(character).toString('latin1')
+        : String.fromCharCode(Number.parseInt(hex, 16)),
     );
     return Buffer.from(latin, 'latin1').toString('utf8');
   }
@@ -33,9 +35,8 @@ export function cleanPath(path: string): string {
 
 /** Encodes a path for a Location header; slashes stay. */
 export function encodePath(path: string): string {
-  return encodeURIComponent(path).replace(
-    /%(?:24|26|2B|2C|2F|3A|3B|3D|40)|[!'()*]/g,
-    (text) => (text.startsWith('%') ? decodeURIComponent(text) : `%${text.charCodeAt(0).toString(16).toUpperCase()}`),
+  return encodeURIComponent(path).replace(/%(?:24|26|2B|2C|2F|3A|3B|3D|40)|[!'()*]/g, (text) =>
+    text.startsWith('%') ? decodeURIComponent(text) : `%${text.charCodeAt(0).toString(16).toUpperCase()}`,
   );
 }
 
@@ -45,8 +46,8 @@ export function parseQuery(text: string, into = new Map<string, string[]>()): Ma
     if (pair === '') continue;
     if (pair.includes(';')) throw new QueryError('invalid semicolon separator in query');
     const at = pair.indexOf('=');
-    const key = unescape(at < 0 ? pair : pair.slice(0, at));
-    const value = at < 0 ? '' : unescape(pair.slice(at + 1));
+    const key = decodeField(at < 0 ? pair : pair.slice(0, at));
+    const value = at < 0 ? '' : decodeField(pair.slice(at + 1));
     const values = into.get(key);
     if (values === undefined) into.set(key, [value]);
     else values.push(value);
@@ -54,7 +55,7 @@ export function parseQuery(text: string, into = new Map<string, string[]>()): Ma
   return into;
 }
 
-function unescape(text: string): string {
+function decodeField(text: string): string {
   const decoded = percentDecode(text.replaceAll('+', ' '));
   if (decoded !== undefined) return decoded;
   const broken = /%(?![0-9a-fA-F]{2}).{0,2}/s.exec(text)?.[0] ?? text;

@@ -1,0 +1,100 @@
+import type { Server, ServerResponse } from 'node:http';
+import Koa from 'koa';
+import { platform } from '../host/facts.ts';
+import type { Log } from '../lib/log.ts';
+import type { Platform } from '../lib/platform.ts';
+import { type ContainerIo, containerIoRoutes } from './container-io.ts';
+import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
+import { ApiState } from './context.ts';
+import { type Events, eventRoutes } from './events.ts';
+import { type Execs, execRoutes } from './execs.ts';
+import { answerFailures } from './failures.ts';
+import { routeGates } from './gates.ts';
+import { type Images, imageRoutes, type Pulls } from './images.ts';
+import { Lifetime, Lifetimes } from './lifetime.ts';
+import { negotiation } from './negotiation.ts';
+import { Router } from './router.ts';
+import { serveOn } from './server.ts';
+import { type SystemParts, systemRoutes } from './system.ts';
+import { type EngineRequest, takeoverOf } from './takeover.ts';
+import { type Axes, Versions } from './versions.ts';
+
+/** The engine's parts that answer requests, by what they do. */
+export interface EngineParts {
+  containers: ContainerParts['containers'];
+  io: ContainerIo;
+  execs: Execs & ContainerParts['execs'];
+  images: Images;
+  pulls: Pulls;
+  events: Events;
+  system: SystemParts['system'];
+}
+
+export interface AppOptions {
+  engine: EngineParts;
+  /** The newest API version that is spoken, `1.39` to `1.45`, and the oldest. */
+  ceiling: string;
+  floor: string;
+  /** The daemon's release, as clients are told. */
+  release: string;
+  /** What an incomplete platform in a request is completed with. */
+  host?: Platform;
+  log: Log;
+}
+
+/** The Docker Engine API over an engine. Serves any number of sockets and owns none. */
+export interface App {
+  /** Lets a server answer, and gives it back. It must have been made with `serverOptions`, of http or https. */
+  attach(server: Server<typeof EngineRequest>): Server<typeof EngineRequest>;
+  /** For a shutdown: ends streams and waits, then gives what is short the time to finish. */
+  drain(timeoutMs: number): Promise<void>;
+}
+
+export function createApp({ engine, ceiling, floor, release, host = platform(), log }: AppOptions): App {
+  const versions = new Versions({ ceiling, floor });
+  const newest = versions.axesOf(undefined);
+  const lifetimes = new Lifetimes();
+  const router = routerOf(
+    [
+      systemRoutes({ system: engine.system, release, ceiling, floor }),
+      eventRoutes(engine.events),
+      containerRoutes({ containers: engine.containers, execs: engine.execs, host }),
+      lifeRoutes(engine.containers),
+      containerIoRoutes(engine.io),
+      execRoutes(engine.execs),
+      imageRoutes(engine),
+    ],
+    newest,
+  );
+  const app = new Koa<ApiState, object>();
+  app.on('error', (cause: unknown) => log.debug({ err: cause }, 'connection broke'));
+  app.use(async (ctx, next) => {
+    const isTakeover = takeoverOf(ctx.req) !== undefined;
+    const lifetime = new Lifetime(ctx.req, ctx.res, { isTakeover });
+    ctx.state = new ApiState(lifetime, newest);
+    await lifetimes.during(lifetime, next);
+  });
+  app.use(answerFailures(log));
+  app.use(negotiation({ router, versions, serverHeader: `Docker/${release} (linux)` }));
+  const answer = app.callback();
+  const serve = (req: EngineRequest, res: ServerResponse) => void answer(req, res);
+  return {
+    attach: (server) => {
+      serveOn(server, serve);
+      return server;
+    },
+    drain: (timeoutMs) => lifetimes.drain(timeoutMs),
+  };
+}
+
+/** One router of all nouns' routes, as far as a daemon of this generation has them. */
+function routerOf(nouns: readonly Router[], daemon: Axes): Router {
+  const router = new Router();
+  for (const noun of nouns) {
+    for (const route of noun.routes()) {
+      const gate = routeGates.get(route.key);
+      if (gate === undefined || daemon.has(gate)) router.add(route);
+    }
+  }
+  return router;
+}

@@ -1,0 +1,216 @@
+import type { ContainerRecord, EndpointSettings, MountPoint } from '../engine/model.ts';
+import { humanDuration } from '../lib/human-duration.ts';
+import { shortId } from '../lib/ids.ts';
+import { parseNanos, ZERO_TIME } from '../lib/time.ts';
+import { endpointShapes, inspectShapes } from './container-gates.ts';
+import { containerConfig, endpointSettings, hostConfig, portMap } from './container-wire.ts';
+import type { ContainerSummary, ContainerView } from './engine-views.ts';
+import { shape, type Wire } from './shapes.ts';
+import type { Axes } from './versions.ts';
+
+/** The answer to `GET /containers/ID/json`. */
+export function inspectWire(view: ContainerView, o: { axes: Axes; execIds: readonly string[] }): Wire {
+  const { record, paths, sizes } = view;
+  const [path = '', ...args] = commandOf(record);
+  const wire: Wire = {
+    Id: record.id,
+    Created: record.createdAt,
+    Path: path,
+    Args: args,
+    State: stateWire(record),
+    Image: record.imageId,
+    ResolvConfPath: paths.resolv,
+    HostnamePath: paths.hostname,
+    HostsPath: paths.hosts,
+    LogPath: paths.log,
+    Name: `/${record.name}`,
+    RestartCount: record.restartCount,
+    Driver: 'overlay2',
+    Platform: record.platform.os,
+    MountLabel: '',
+    ProcessLabel: '',
+    AppArmorProfile: '',
+    ExecIDs: o.execIds.length === 0 ? null : o.execIds,
+    HostConfig: hostConfig.encode(record.hostConfig),
+    GraphDriver: {
+      Data: {
+        LowerDir: paths.lower.join(':'),
+        MergedDir: paths.merged,
+        UpperDir: paths.upper,
+        WorkDir: paths.work,
+      },
+      Name: 'overlay2',
+    },
+    ...(sizes && { SizeRw: sizes.rwBytes, SizeRootFs: sizes.rootBytes }),
+    Mounts: record.mounts.map(mountWire),
+    Config: containerConfig.encode(record.config),
+    NetworkSettings: networkWire(record, o.axes),
+  };
+  return shape(wire, inspectShapes, o.axes);
+}
+
+/** One element of the answer to `GET /containers/json`. */
+export function summaryWire({ record, imageName, sizes }: ContainerSummary, nowMs: number): Wire {
+  return {
+    Id: record.id,
+    Names: [`/${record.name}`],
+    Image: imageName,
+    ImageID: record.imageId,
+    Command: commandOf(record)
+      .map((word, at) => (at > 0 && word.includes(' ') ? `'${word}'` : word))
+      .join(' '),
+    Created: Math.floor(millisOf(record.createdAt) / 1000),
+    Ports: isUp(record) ? portsWire(record) : [],
+    // Go leaves out sizes of 0
+    ...(sizes && sizes.rwBytes > 0 && { SizeRw: sizes.rwBytes }),
+    ...(sizes && sizes.rootBytes > 0 && { SizeRootFs: sizes.rootBytes }),
+    Labels: record.config.labels,
+    State: statusOf(record),
+    Status: statusText(record, nowMs),
+    HostConfig: { NetworkMode: record.hostConfig.networkMode },
+    NetworkSettings: {
+      Networks: Object.fromEntries(
+        Object.entries(record.endpoints).map(([name, endpoint]) => [name, briefEndpointWire(endpoint)]),
+      ),
+    },
+    Mounts: record.mounts.map(mountWire),
+  };
+}
+
+/** Program and arguments: the entrypoint's words, then the command's. */
+function commandOf({ config }: ContainerRecord): string[] {
+  return [...(config.entrypoint ?? []), ...(config.cmd ?? [])];
+}
+
+/** The state in Docker's words, which have none for a container that is about to start. */
+function statusOf({ state }: ContainerRecord): string {
+  if (state.status !== 'starting') return state.status;
+  return state.startedAt === ZERO_TIME ? 'created' : 'exited';
+}
+
+/** It has a process, or is about to have one again. */
+function isUp({ state: { status } }: ContainerRecord): boolean {
+  return status === 'running' || status === 'paused' || status === 'restarting';
+}
+
+/** The column `STATUS` of `docker ps`. */
+function statusText(record: ContainerRecord, nowMs: number): string {
+  const { state } = record;
+  const ago = (time: string) => humanDuration(nowMs - millisOf(time));
+  switch (statusOf(record)) {
+    case 'running':
+      return `Up ${ago(state.startedAt)}`;
+    case 'paused':
+      return `Up ${ago(state.startedAt)} (Paused)`;
+    case 'restarting':
+      return `Restarting (${state.exitCode}) ${ago(state.finishedAt)} ago`;
+    case 'removing':
+      return 'Removal In Progress';
+    case 'dead':
+      return 'Dead';
+    case 'created':
+      return 'Created';
+    default:
+      return `Exited (${state.exitCode}) ${ago(state.finishedAt)} ago`;
+  }
+}
+
+function stateWire(record: ContainerRecord): Wire {
+  const { state } = record;
+  return {
+    Status: statusOf(record),
+    Running: isUp(record),
+    Paused: state.status === 'paused',
+    Restarting: state.status === 'restarting',
+    OOMKilled: state.oomKilled,
+    Dead: state.status === 'dead',
+    Pid: state.pid,
+    ExitCode: state.exitCode,
+    Error: state.error,
+    StartedAt: state.startedAt,
+    FinishedAt: state.finishedAt,
+  };
+}
+
+function mountWire(mount: MountPoint): Wire {
+  return {
+    Type: mount.type,
+    ...(mount.name !== undefined && { Name: mount.name }),
+    Source: mount.source,
+    Destination: mount.destination,
+    ...(mount.driver !== undefined && { Driver: mount.driver }),
+    Mode: mount.mode,
+    RW: mount.isWritable,
+    Propagation: mount.propagation,
+  };
+}
+
+function networkWire(record: ContainerRecord, axes: Axes): Wire {
+  const { bridge } = record.endpoints;
+  return {
+    Bridge: '',
+    // a container's sandbox is that of its process: there is one while there is the other
+    SandboxID: isUp(record) ? record.id : '',
+    SandboxKey: record.state.pid > 0 ? `/proc/${record.state.pid}/ns/net` : '',
+    Ports: isUp(record) ? portMap.encode(record.ports) : {},
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
+    EndpointID: bridge?.endpointId ?? '',
+    Gateway: bridge?.gateway ?? '',
+    GlobalIPv6Address: bridge?.globalIPv6Address ?? '',
+    GlobalIPv6PrefixLen: bridge?.globalIPv6PrefixLen ?? 0,
+    IPAddress: bridge?.ipAddress ?? '',
+    IPPrefixLen: bridge?.ipPrefixLen ?? 0,
+    IPv6Gateway: bridge?.ipv6Gateway ?? '',
+    MacAddress: bridge?.macAddress ?? '',
+    Networks: Object.fromEntries(
+      Object.entries(record.endpoints).map(([name, endpoint]) => [
+        name,
+        endpointWire(record, name, endpoint, axes),
+      ]),
+    ),
+  };
+}
+
+function endpointWire(
+  record: ContainerRecord,
+  network: string,
+  endpoint: EndpointSettings,
+  axes: Axes,
+): Wire {
+  const names = [shortId(record.id), record.config.hostname];
+  const isUserDefined = !['bridge', 'host', 'none', 'default'].includes(network);
+  const wire = endpointSettings.encode(endpoint);
+  const dnsNames = [record.name, ...(endpoint.aliases ?? []), ...names];
+  wire['DNSNames'] = isUserDefined ? [...new Set(dnsNames)] : null;
+  if (isUserDefined) shape({ wire, names }, endpointShapes, axes);
+  if (!axes.has('G102')) delete wire['DNSNames'];
+  return wire;
+}
+
+/** In lists, an endpoint says where it is and not how it was asked for. */
+function briefEndpointWire(endpoint: EndpointSettings): Wire {
+  return endpointSettings.encode({ ...endpoint, links: null, aliases: null, driverOpts: null });
+}
+
+function portsWire({ ports }: ContainerRecord): Wire[] {
+  return Object.entries(ports).flatMap(([port, bindings]) => {
+    const [number, protocol = 'tcp'] = port.split('/');
+    const inside = { PrivatePort: Number(number) };
+    if (bindings === null || bindings.length === 0) return [{ ...inside, Type: protocol }];
+    return bindings.map(({ hostIp, hostPort }) => ({
+      ...(hostIp !== '' && { IP: hostIp }),
+      ...inside,
+      PublicPort: Number(hostPort),
+      Type: protocol,
+    }));
+  });
+}
+
+/** Exact to the millisecond; the zero time is the year 1. */
+function millisOf(time: string): number {
+  return Number((parseNanos(time) ?? 0n) / 1_000_000n);
+}

@@ -1,0 +1,118 @@
+import type { Failure } from '../errors.ts';
+import type { Gate } from './gates.ts';
+import type { Axes } from './versions.ts';
+
+/** How daemons from before a gate said the same. Failures are worded as the newest daemon words them. */
+interface Wording {
+  readonly gate: Gate;
+  readonly code: string;
+  /** Only in answers of this route. */
+  readonly route?: string;
+  readonly from: RegExp;
+  /** `$1` is what the expression caught, `{name}` the route's name, others are the failure's facts. */
+  readonly to: string;
+  readonly status?: number;
+}
+
+const wordings: readonly Wording[] = [
+  { gate: 'G076', code: 'BAD_REQUEST', from: /^invalid filter '/, to: "Invalid filter '" },
+  {
+    gate: 'filterValues',
+    code: 'BAD_REQUEST',
+    from: /^invalid filter '(status=|exited=)/,
+    to: "Invalid filter '$1",
+  },
+  {
+    gate: 'filterValues',
+    code: 'BAD_REQUEST',
+    from: /^[iI]nvalid filter 'exited=.*?': (strconv\..*)$/,
+    to: '$1',
+    status: 500,
+  },
+  {
+    gate: 'filterValues',
+    code: 'NO_SUCH_CONTAINER',
+    route: 'GET /containers/json',
+    from: /^No such container: /,
+    to: 'no such container ',
+    status: 500,
+  },
+  { gate: 'ambiguousPrefix', code: 'AMBIGUOUS_CONTAINER', from: /^multiple/, to: 'Multiple', status: 500 },
+  {
+    gate: 'G078',
+    code: 'NO_SUCH_IMAGE',
+    route: 'GET /images/:name/json',
+    from: /^/,
+    to: 'no such image: {name}: ',
+  },
+  {
+    gate: 'G087',
+    code: 'INVALID_REFERENCE',
+    route: 'POST /images/:name/tag',
+    from: /^/,
+    to: '',
+    status: 500,
+  },
+  {
+    gate: 'G113',
+    code: 'UNKNOWN_RESTART_POLICY',
+    from: /^.*$/,
+    to: "invalid restart policy '{policy}'",
+  },
+  {
+    gate: 'G113',
+    code: 'MISPLACED_RETRY_COUNT',
+    from: /^.*$/,
+    to: "maximum retry count cannot be used with restart policy '{policy}'",
+  },
+  { gate: 'G113', code: 'NEGATIVE_RETRY_COUNT', from: /^invalid restart policy: /, to: '' },
+  { gate: 'G114', code: 'BAD_REQUEST', from: /^config cannot be empty/, to: 'Config cannot be empty' },
+  { gate: 'G114', code: 'NO_COMMAND', from: /^no command/, to: 'No command' },
+  { gate: 'G115', code: 'NOT_RUNNING', from: /^container /, to: 'Container ' },
+  {
+    gate: 'G116',
+    code: 'REMOVE_RUNNING',
+    from: /^.*$/,
+    to: 'You cannot remove a running container {id}. Stop the container before attempting removal or force remove',
+  },
+  {
+    gate: 'G116',
+    code: 'REMOVE_PAUSED',
+    from: /^.*$/,
+    to: 'You cannot remove a paused container {id}. Unpause and then stop the container before attempting removal or force remove',
+  },
+  { gate: 'signalName', code: 'INVALID_SIGNAL', from: /^invalid signal/, to: 'Invalid signal' },
+  {
+    gate: 'runtimeName',
+    code: 'UNKNOWN_RUNTIME',
+    from: /^unknown or invalid runtime name: /,
+    to: 'Unknown runtime specified ',
+  },
+];
+
+/** A failure as a client of these versions is told of it, in an answer of this route. */
+export function wordingOf(
+  failure: Failure,
+  axes: Axes,
+  route: string,
+  name: string,
+): { status: number; message: string } {
+  let { status, message } = failure;
+  for (const row of wordings) {
+    if (row.code !== failure.code || axes.knows(row.gate)) continue;
+    if (row.route !== undefined && row.route !== route) continue;
+    if (!row.from.test(message)) continue;
+    const facts: Readonly<Record<string, string>> = { ...failure.facts, name };
+    const to = row.to.replace(/\{(\w+)\}/g, (_, fact: string) => (facts[fact] ?? '').replaceAll('$', '$$$$'));
+    message = message.replace(row.from, to);
+    status = row.status ?? status;
+  }
+  return { status, message: `${prefixOf(failure, axes, route, name)}${message}` };
+}
+
+/** Kill says first what it could not do. Daemons of old read the signal before they looked for the container. */
+function prefixOf({ code }: Failure, axes: Axes, route: string, name: string): string {
+  if (route !== 'POST /containers/:id/kill') return '';
+  if (code === 'INVALID_SIGNAL' && !axes.knows('signalName')) return '';
+  return `${axes.has('G124') ? 'cannot' : 'Cannot'} kill container: ${name}: `;
+}

@@ -1,0 +1,212 @@
+import type { SystemView, VersionView } from './engine-views.ts';
+import { added, type Shape, shape, type Wire } from './shapes.ts';
+import type { Axes } from './versions.ts';
+
+/** Docker Hub's address, which clients log in to where they are told nothing else. */
+const INDEX_SERVER = 'https://index.docker.io/v1/';
+
+/** The answer to `GET /version`. The daemon's own release comes with it, as a header and a field. */
+export function versionWire(view: VersionView, o: { release: string; ceiling: string; floor: string }): Wire {
+  const details = {
+    ApiVersion: o.ceiling,
+    Arch: view.architecture,
+    BuildTime: view.buildTime,
+    Experimental: 'false',
+    GitCommit: view.gitCommit,
+    GoVersion: view.toolchain,
+    KernelVersion: view.kernelVersion,
+    MinAPIVersion: o.floor,
+    Os: view.os,
+  };
+  return {
+    Platform: { Name: view.platformName },
+    Components: [
+      { Name: 'Engine', Version: o.release, Details: details },
+      ...view.components.map(({ name, version, details: more }) => ({
+        Name: name,
+        Version: version,
+        ...(more && { Details: more }),
+      })),
+    ],
+    Version: o.release,
+    ApiVersion: o.ceiling,
+    MinAPIVersion: o.floor,
+    GitCommit: view.gitCommit,
+    GoVersion: view.toolchain,
+    Os: view.os,
+    Arch: view.architecture,
+    KernelVersion: view.kernelVersion,
+    BuildTime: view.buildTime,
+  };
+}
+
+/** The answer to `GET /info`. */
+export function infoWire(view: SystemView, o: { release: string; axes: Axes }): Wire {
+  const { running, paused, stopped } = view.containers;
+  const wire: Wire = {
+    ID: view.id,
+    Containers: running + paused + stopped,
+    ContainersRunning: running,
+    ContainersPaused: paused,
+    ContainersStopped: stopped,
+    Images: view.images,
+    Driver: view.driver,
+    DriverStatus: view.driverStatus,
+    SystemStatus: null,
+    Plugins: {
+      Volume: view.plugins.volume,
+      Network: view.plugins.network,
+      Authorization: null,
+      Log: view.plugins.log,
+    },
+    ...kernelWire(view),
+    Debug: view.isDebug,
+    NFd: view.openFiles,
+    OomKillDisable: view.limits.oomKillDisable,
+    NGoroutines: 0,
+    SystemTime: view.time,
+    LoggingDriver: view.loggingDriver,
+    CgroupDriver: view.cgroupDriver,
+    CgroupVersion: String(view.cgroupVersion),
+    NEventsListener: view.eventListeners,
+    KernelVersion: view.kernelVersion,
+    OperatingSystem: view.operatingSystem,
+    OSVersion: view.osVersion,
+    OSType: 'linux',
+    Architecture: view.machine,
+    IndexServerAddress: INDEX_SERVER,
+    RegistryConfig: registriesWire(view),
+    NCPU: view.cpus,
+    MemTotal: view.memoryBytes,
+    GenericResources: null,
+    DockerRootDir: view.dataRoot,
+    HttpProxy: view.proxies.http,
+    HttpsProxy: view.proxies.https,
+    NoProxy: view.proxies.no,
+    Name: view.hostname,
+    Labels: view.labels,
+    ExperimentalBuild: false,
+    ServerVersion: o.release,
+    ClusterStore: '',
+    ClusterAdvertise: '',
+    Runtimes: runtimesWire(view),
+    DefaultRuntime: view.defaultRuntime,
+    Swarm: {
+      NodeID: '',
+      NodeAddr: '',
+      LocalNodeState: 'inactive',
+      ControlAvailable: false,
+      Error: '',
+      RemoteManagers: null,
+    },
+    // containers outlive the daemon, always
+    LiveRestoreEnabled: true,
+    Isolation: '',
+    InitBinary: view.initProgram,
+    ContainerdCommit: commitWire(view.commits.containerd),
+    RuncCommit: commitWire(view.commits.runc),
+    InitCommit: commitWire(view.commits.init),
+    SecurityOptions: [...view.securityOptions],
+    ...(view.addressPools.length > 0 && {
+      DefaultAddressPools: view.addressPools.map(({ base, size }) => ({ Base: base, Size: size })),
+    }),
+    CDISpecDirs: [],
+    Warnings: view.warnings.length === 0 ? null : view.warnings,
+  };
+  return shape(wire, infoShapes, o.axes);
+}
+
+function kernelWire({ limits, ...view }: SystemView): Wire {
+  return {
+    MemoryLimit: limits.memory,
+    SwapLimit: limits.swap,
+    KernelMemory: limits.kernelMemory,
+    KernelMemoryTCP: limits.kernelMemoryTcp,
+    CpuCfsPeriod: limits.cpuPeriod,
+    CpuCfsQuota: limits.cpuQuota,
+    CPUShares: limits.cpuShares,
+    CPUSet: limits.cpuSet,
+    PidsLimit: limits.pids,
+    IPv4Forwarding: view.isForwardingIpv4,
+    BridgeNfIptables: view.isBridgeFilteredByIptables,
+    BridgeNfIp6tables: view.isBridgeFilteredByIp6tables,
+  };
+}
+
+function registriesWire({ registries }: SystemView): Wire {
+  const index = (name: string, o: { mirrors: readonly string[]; isSecure: boolean; isOfficial: boolean }) => [
+    name,
+    { Name: name, Mirrors: o.mirrors, Secure: o.isSecure, Official: o.isOfficial },
+  ];
+  return {
+    AllowNondistributableArtifactsCIDRs: null,
+    AllowNondistributableArtifactsHostnames: null,
+    InsecureRegistryCIDRs: registries.insecureCidrs,
+    IndexConfigs: Object.fromEntries([
+      index('docker.io', { mirrors: registries.mirrors, isSecure: true, isOfficial: true }),
+      ...registries.insecureHosts.map((host) =>
+        index(host, { mirrors: [], isSecure: false, isOfficial: false }),
+      ),
+    ]),
+    Mirrors: registries.mirrors.length === 0 ? null : registries.mirrors,
+  };
+}
+
+function runtimesWire({ runtimes }: SystemView): Record<string, Wire> {
+  return Object.fromEntries(
+    Object.entries(runtimes).map(([name, { path, args }]) => [
+      name,
+      { path, ...(args !== undefined && args.length > 0 && { runtimeArgs: args }) },
+    ]),
+  );
+}
+
+function commitWire(id: string): Wire {
+  return { ID: id, Expected: id };
+}
+
+const infoShapes: readonly Shape<Wire>[] = [
+  {
+    gate: 'B125',
+    below: (info) => {
+      const options = info['SecurityOptions'] as string[];
+      info['SecurityOptions'] = options.map((option) => /name=([^,]*)/.exec(option)?.[1] ?? option);
+      info['ExecutionDriver'] = '<not supported>';
+    },
+  },
+  {
+    gate: 'G001',
+    below: (info) => {
+      for (const key of ['KernelVersion', 'OperatingSystem']) info[key] ||= '<unknown>';
+    },
+  },
+  added('G017', 'PidsLimit', 'KernelMemoryTCP'),
+  added('G032', 'CgroupVersion', 'DefaultAddressPools', 'OSVersion'),
+  {
+    gate: 'G033',
+    above: (info) => {
+      for (const key of ['SystemStatus', 'ClusterStore', 'ClusterAdvertise']) delete info[key];
+    },
+  },
+  {
+    gate: 'G053',
+    above: (info) => delete info['KernelMemory'],
+    below: (info, axes) => {
+      if (axes.knows('G053') && info['KernelMemory'] === false) delete info['KernelMemory'];
+    },
+  },
+  {
+    gate: 'G054',
+    above: (info) => {
+      if (info['KernelMemoryTCP'] === false) delete info['KernelMemoryTCP'];
+    },
+  },
+  {
+    gate: 'G084',
+    below: (info) => {
+      const options = info['SecurityOptions'] as string[];
+      info['SecurityOptions'] = options.filter((option) => !option.startsWith('name=no-new-privileges'));
+    },
+  },
+  added('G104', 'CDISpecDirs'),
+];
