@@ -1,7 +1,7 @@
 import { fail, messageOf } from '../errors.ts';
 import type { Log } from '../lib/log.ts';
 import { IptablesBackend } from './iptables.ts';
-import { NftBackend } from './nft.ts';
+import { droppingTables, NftBackend } from './nft.ts';
 import type { BridgeRules, FirewallBackend, PublishedPort, Ruleset } from './ruleset.ts';
 
 export type BackendChoice = 'auto' | FirewallBackend['name'];
@@ -31,16 +31,11 @@ export class Firewall implements AsyncDisposable {
 
   /** With `auto`, nftables, or iptables where the kernel or the machine has no nf_tables. */
   static async open({ backend, log }: { backend: BackendChoice; log: Log }): Promise<Firewall> {
-    if (backend !== 'auto') return new Firewall(await openers[backend](), log);
-    const failures: string[] = [];
-    for (const open of Object.values(openers)) {
-      try {
-        return new Firewall(await open(), log);
-      } catch (cause) {
-        failures.push(messageOf(cause));
-      }
-    }
-    throw fail.network(`no packet filter can be used: ${failures.join('; ')}`);
+    const opened = backend === 'auto' ? await firstThatWorks() : await openers[backend]();
+    const tables = opened.name === 'nftables' ? await droppingTables() : [];
+    if (tables.length > 0)
+      log.warn({ tables }, 'another firewall drops what is forwarded to and from containers');
+    return new Firewall(opened, log);
   }
 
   get backendName(): FirewallBackend['name'] {
@@ -133,4 +128,16 @@ export class Firewall implements AsyncDisposable {
 
 function keyOf({ protocol, hostIp, hostPort }: PublishedPort): string {
   return `${protocol}/${hostIp}:${hostPort}`;
+}
+
+async function firstThatWorks(): Promise<FirewallBackend> {
+  const failures: string[] = [];
+  for (const open of Object.values(openers)) {
+    try {
+      return await open();
+    } catch (cause) {
+      failures.push(messageOf(cause));
+    }
+  }
+  throw fail.network(`no packet filter can be used: ${failures.join('; ')}`);
 }

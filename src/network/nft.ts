@@ -51,6 +51,19 @@ export class NftBackend implements FirewallBackend {
   }
 }
 
+/**
+ * Tables of others that drop forwarded packets unless they say otherwise, as dockerd's and some firewalls' do. Nothing
+ * in a table of our own can let a packet pass that another table drops.
+ */
+export async function droppingTables(): Promise<string[]> {
+  const { stdout } = await run('nft', ['list', 'chains', 'ip'], { timeoutMs: 30_000 });
+  return stdout.split(/^(?=table )/m).flatMap((text) => {
+    const name = /^table ip (\S+)/.exec(text)?.[1];
+    const isDropping = /hook forward .*policy drop/.test(text);
+    return isDropping && name !== undefined && name !== TABLE ? [name] : [];
+  });
+}
+
 async function nft(script: string, options: readonly string[] = []): Promise<void> {
   const { code, stderr } = await run('nft', [...options, '-f', '-'], { input: script, timeoutMs: 30_000 });
   if (code !== 0) throw fail.network(`nft: ${stderr.trim()}`);

@@ -154,6 +154,7 @@ async function holdTcp(host: string, port: number): Promise<AsyncDisposable> {
   const server = createServer((socket) => socket.resetAndDestroy());
   server.listen({ host, port, backlog: 1, exclusive: true });
   await once(server, 'listening');
+  server.on('error', () => {}); // what others send here is of no interest, also if it cannot be read
   server.unref();
   return {
     [Symbol.asyncDispose]: async () => {
@@ -167,6 +168,7 @@ async function holdUdp(address: string, port: number): Promise<AsyncDisposable> 
   const socket = createSocket({ type: 'udp4' });
   socket.bind({ address, port, exclusive: true });
   await once(socket, 'listening');
+  socket.on('error', () => {});
   socket.unref();
   return {
     [Symbol.asyncDispose]: async () => {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { BridgeNetwork, BridgeOptions } from '../../../src/network/bridge.ts';
 import { upLoopback } from '../../../src/network/inside.ts';
 import { ask, serve } from './talk.ts';
-import { Complaints, connectPeer, inOwnNetwork, must, openBridge, Peer } from './world.ts';
+import { Complaints, connectPeer, inOwnNetwork, must, mustRead, openBridge, Peer } from './world.ts';
 
 /** What a container gets, what is left when it goes or when a step fails, and what a new daemon makes of it all. */
 
@@ -199,6 +199,17 @@ inOwnNetwork(
         await next.disconnect(live.containerId);
         assert.equal(await ask(atHost(8080)), 'ECONNREFUSED');
       });
+
+    test('another firewall that drops what is forwarded is pointed out', async (t) => {
+      const log = new Complaints();
+      t.after(() => must('nft', 'delete', 'table', 'ip', 'strict'));
+      const hook = 'type filter hook forward priority 0; policy drop;';
+      await mustRead(`table ip strict { chain FORWARD { ${hook} }; }`, 'nft', '-f', '-');
+      await bridgeFor(t, { firewallBackend: 'iptables', log });
+      assert.deepEqual(log.texts, [], 'there, the rules stand in the same chain');
+      await bridgeFor(t, { firewallBackend: 'nftables', log });
+      assert.deepEqual(log.texts, ['another firewall drops what is forwarded to and from containers']);
+    });
 
     for (const firewallBackend of ['nftables', 'iptables'] as const)
       test(`rules that others flushed come back, the user's own stay: ${firewallBackend}`, async (t) => {
