@@ -55,7 +55,12 @@ if (values.help) {
     'Usage: node scripts/build.ts [--outdir DIR]\n\nBundles the programs into DIR (default: dist).',
   );
 } else {
-  await buildAll(values.outdir);
+  try {
+    await buildAll(values.outdir);
+  } catch (cause) {
+    if (!(cause instanceof Error && 'errors' in cause)) throw cause;
+    process.exitCode = 1; // esbuild has said what is wrong, and where
+  }
 }
 
 async function buildAll(outdir: string): Promise<void> {
