@@ -22,7 +22,7 @@ export interface BlobRequest {
   open(offset: number, source: number, o: { signal: AbortSignal }): Promise<BlobPart>;
   readonly sourceCount: number;
   /** The source to begin with. */
-  readonly firstSource?: number;
+  readonly firstSource: number;
   /** Tries in a row that may bring nothing before a source is given up. */
   readonly maxAttempts: number;
   readonly backoffMs: number;
@@ -72,7 +72,7 @@ export function blobStream(request: BlobRequest): Readable {
 
 async function* verified(request: BlobRequest, signal: AbortSignal): AsyncGenerator<Buffer, void> {
   const hash = createHash('sha256');
-  const progress = { offset: 0, source: request.firstSource ?? 0 };
+  const progress = { offset: 0, source: request.firstSource };
   let last: Buffer | undefined;
   for await (const chunk of persistent(request, progress, signal)) {
     hash.update(chunk);

@@ -4,7 +4,7 @@ import { pickChallenge } from './challenge.ts';
 import type { Hosts, Reached, Source } from './hosts.ts';
 import { MOST_ERROR_BYTES, refusalOf } from './refusal.ts';
 import { Setback } from './setback.ts';
-import type { RegistryAuth, Tokens } from './tokens.ts';
+import { basicOf, type RegistryAuth, type Tokens } from './tokens.ts';
 import { type Answer, discard, readBounded, type Transport } from './transport.ts';
 
 /** Something of a repository, as the part of the URL after `/v2/NAME/`. */
@@ -44,7 +44,13 @@ export class Client {
       const challenge = isOurs ? pickChallenge(answer.headers['www-authenticate']) : undefined;
       if (challenge === undefined || isSecondTry) break;
       reached.challenge = challenge;
-      if (challenge.scheme === 'basic' && authorization !== undefined) break; // it would be the same again
+      if (challenge.scheme === 'basic') {
+        if (authorization !== undefined) break; // it would be the same again
+        if (basicOf(this.#given(source, wish)) === undefined) {
+          discard(answer.body);
+          throw new Setback(fail.registry('no basic auth credentials')).during(url);
+        }
+      }
       refused = authorization;
       discard(answer.body);
     }
@@ -54,21 +60,21 @@ export class Client {
     throw refusalOf({ ...answer, text }, wish.ref);
   }
 
+  /** What a user gave for Docker Hub is not for whoever mirrors it. */
+  #given(source: Source, { auth }: Wish): RegistryAuth | undefined {
+    return source.isMirror ? undefined : auth;
+  }
+
   async #authorize(
     source: Source,
     reached: Reached,
     url: URL,
-    { ref, auth, signal }: Wish,
+    wish: Wish,
     refused: string | undefined,
   ): Promise<string | undefined> {
-    // what a user gave for Docker Hub is not for whoever mirrors it
-    const given = source.isMirror ? undefined : auth;
+    const { ref, signal } = wish;
     try {
-      const authorization = await this.#tokens.authorization(reached, ref, given, { refused, signal });
-      if (authorization === undefined && reached.challenge?.scheme === 'basic') {
-        throw new Setback(fail.registry('no basic auth credentials'));
-      }
-      return authorization;
+      return await this.#tokens.authorization(reached, ref, this.#given(source, wish), { refused, signal });
     } catch (cause) {
       // a denial names the repository; anything else needs the address to be understood
       throw cause instanceof Setback && cause.failure.status !== 404 ? cause.during(url) : cause;

@@ -22,7 +22,7 @@ import {
 } from './manifest.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
-import { type Answer, readBounded, Transport } from './transport.ts';
+import { type Answer, discard, readBounded, Transport } from './transport.ts';
 
 export type { LayerDescriptor } from './manifest.ts';
 export type { RegistryAuth } from './tokens.ts';
@@ -49,6 +49,9 @@ interface Document {
   readonly contentType: string | undefined;
 }
 
+/** What a blob must turn out to be. */
+type Wanted = Pick<Descriptor, 'digest' | 'size'>;
+
 /** What every question of one call has in common. */
 interface Asking {
   readonly ref: Reference;
@@ -74,8 +77,8 @@ export class Registry {
   readonly #backoffMs: number;
   readonly #stallMs: number;
   readonly #log: Log;
-  /** Blobs that came damaged, and the source that gave them. */
-  readonly #damaged = new Map<Digest, number>();
+  /** Blobs that came damaged the last time: no mirror is asked for them first. */
+  readonly #damaged = new Set<Digest>();
 
   /**
    * `mirrors` are URLs of mirrors of Docker Hub. `maxAttempts` are tries in a row that bring nothing, `stallMs` is
@@ -132,11 +135,11 @@ export class Registry {
   /**
    * A blob as a stream that ends cleanly only if its length and sha256 are right. Broken connections are resumed
    * inside it. It holds at most 128 KiB besides what sockets buffer. A stream that fails with `CORRUPT` may be asked
-   * for once more: the next one begins with another source, if there is one.
+   * for once more: the next one does not begin with a mirror.
    */
   blob(
     ref: Reference,
-    d: { digest: Digest; size: number },
+    d: Wanted,
     o: {
       auth?: RegistryAuth;
       signal: AbortSignal;
@@ -238,7 +241,7 @@ export class Registry {
 
   #stream(
     asking: Asking,
-    { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
+    { digest, size }: Wanted,
     o: { onRetry?: ((attempt: number, secondsLeft: number) => void) | undefined; mismatch: Failure },
   ): Readable {
     const sources = this.#hosts.sources(asking.ref);
@@ -247,62 +250,58 @@ export class Registry {
       digest,
       size,
       open: (offset, at, { signal }) =>
-        this.#openBlob(sources[at] ?? sources[0], { ...asking, signal }, digest, offset),
+        this.#openBlob(sources[at] ?? sources[0], { ...asking, signal }, { digest, size }, offset),
       sourceCount: sources.length,
-      firstSource: this.#startOf(digest, sources.length),
+      firstSource: this.#damaged.delete(digest) ? sources.length - 1 : 0,
       maxAttempts: this.#maxAttempts,
       backoffMs: this.#backoffMs,
       stallMs: this.#stallMs,
       onRetry: o.onRetry,
       onMismatch: (at) => {
         this.#log.warn({ image, blob: digest, host: sources[at]?.host }, 'a damaged blob was received');
-        this.#noteDamage(digest, at);
+        this.#noteDamage(digest);
         return o.mismatch;
       },
       signal: asking.signal,
     });
   }
 
-  /** The source to begin with: not the one that gave the blob damaged the last time. */
-  #startOf(digest: Digest, sourceCount: number): number {
-    const damagedAt = this.#damaged.get(digest);
-    this.#damaged.delete(digest);
-    return damagedAt === undefined ? 0 : (damagedAt + 1) % sourceCount;
-  }
-
-  #noteDamage(digest: Digest, source: number): void {
-    this.#damaged.set(digest, source);
-    for (const oldest of this.#damaged.keys()) {
+  #noteDamage(digest: Digest): void {
+    this.#damaged.add(digest);
+    for (const oldest of this.#damaged) {
       if (this.#damaged.size <= MOST_DAMAGED) break;
       this.#damaged.delete(oldest);
     }
   }
 
-  async #openBlob(source: Source, asking: Asking, digest: Digest, offset: number): Promise<BlobPart> {
-    const wish = { ...asking, path: `blobs/${digest}` };
-    if (offset === 0) return { body: (await this.#client.get(source, wish)).body, startsAt: 0 };
+  async #openBlob(source: Source, asking: Asking, d: Wanted, offset: number): Promise<BlobPart> {
+    const wish = { ...asking, path: `blobs/${d.digest}` };
+    if (offset === 0) return partOf(await this.#client.get(source, wish), d.size, 0);
     try {
-      const answer = await this.#client.get(source, { ...wish, headers: { range: `bytes=${offset}-` } });
-      return { body: answer.body, startsAt: startOf(answer, offset) };
+      const headers = { range: `bytes=${offset}-` };
+      return partOf(await this.#client.get(source, { ...wish, headers }), d.size, offset);
     } catch (cause) {
       // it has no such range: shorter than promised, or mistaken about ranges; the whole of it will tell
       if (!(cause instanceof Setback) || cause.status !== 416) throw cause;
-      return { body: (await this.#client.get(source, wish)).body, startsAt: 0 };
+      return partOf(await this.#client.get(source, wish), d.size, 0);
     }
   }
 }
 
-/** Where in the blob an answer begins (RFC 9110, 14.4 and 15.3.7). */
-function startOf(answer: Answer, offset: number): number {
-  if (answer.status !== 206) return 0;
-  const range = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(answer.headers['content-range'] ?? '');
-  const start = Number(range?.[1]);
-  if (range !== null && start <= offset) return start;
-  answer.body.destroy();
-  throw new Setback(
-    fail.registry(`Get "${answer.url.href}": the server sent another range than was asked for`),
-    {
-      isPassing: true,
-    },
-  );
+/**
+ * The part of a blob that an answer holds, from `offset` on or from before it (RFC 9110, 14.4 and 15.3.7). One whose
+ * length cannot be right is not begun: it is another document, such as the page of a portal that wants a login.
+ */
+function partOf(answer: Answer, size: number, offset: number): BlobPart {
+  const { status, headers, body, url } = answer;
+  const range =
+    status === 206 ? /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(headers['content-range'] ?? '') : undefined;
+  const startsAt = range === undefined ? 0 : Number(range?.[1]);
+  const length = headers['content-length'];
+  const isRight = startsAt <= offset && (length === undefined || Number(length) === size - startsAt);
+  if (isRight) return { body, startsAt };
+  discard(body);
+  const found = `${length ?? 'some'} bytes from ${range?.[1] ?? 0} on`;
+  const message = `Get "${url.href}": the server sent ${found} of a blob of ${size} bytes`;
+  throw new Setback(fail.registry(message), { isPassing: true });
 }

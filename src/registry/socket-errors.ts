@@ -87,10 +87,14 @@ function describeCertificate(cause: unknown, code: string, host: string): string
 }
 
 function describeExchange(cause: unknown, code: string): string {
-  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
-    return 'http: server gave HTTP response to HTTPS client';
+  if (code.startsWith('ERR_SSL_') || code === 'EPROTO') {
+    const isPlain = /wrong.version.number|packet.length.too.long|http.request/i.test(
+      `${code} ${messageOf(cause)}`,
+    );
+    return isPlain
+      ? 'http: server gave HTTP response to HTTPS client'
+      : 'remote error: tls: handshake failure';
   }
-  if (code.startsWith('ERR_SSL_') || code === 'EPROTO') return 'remote error: tls: handshake failure';
   if (code.startsWith('HPE_')) return `net/http: malformed HTTP response: ${messageOf(cause)}`;
   if (code === 'ECONNRESET') {
     return isOf(cause, 'read') || isOf(cause, 'write') ? 'read: connection reset by peer' : 'EOF';

@@ -208,7 +208,8 @@ function clean(token: string): string {
   throw new Setback(fail.registry('a token holds characters that no header can carry'));
 }
 
-function basicOf(auth: RegistryAuth | undefined): string | undefined {
+/** The Basic credentials of a user; undefined for one who gave no name and password. */
+export function basicOf(auth: RegistryAuth | undefined): string | undefined {
   if (!auth?.username || auth.password === undefined) return undefined;
   return `Basic ${Buffer.from(`${auth.username}:${auth.password}`, 'utf8').toString('base64')}`;
 }

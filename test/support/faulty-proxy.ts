@@ -45,6 +45,8 @@ export type Fault =
 export interface FaultRule {
   /** Of the request's path and query. */
   path: RegExp;
+  /** Only requests with such headers. */
+  when?: (headers: IncomingHttpHeaders) => boolean;
   /** How many requests it meets; all, if left out. */
   times?: number;
   /** How many requests it lets pass before. */
@@ -77,10 +79,10 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   const rules: { rule: FaultRule; met: number }[] = [];
   const requests: SeenRequest[] = [];
 
-  const faultFor = (path: string): Fault | undefined => {
+  const faultFor = (path: string, headers: IncomingHttpHeaders): Fault | undefined => {
     for (const entry of rules) {
       const { rule } = entry;
-      if (!rule.path.test(path)) continue;
+      if (!rule.path.test(path) || rule.when?.(headers) === false) continue;
       const turn = entry.met++ - (rule.after ?? 0);
       if (turn >= 0 && turn < (rule.times ?? Number.POSITIVE_INFINITY)) return rule.do;
     }
@@ -88,7 +90,7 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   };
   const server = createServer((incoming, response) => {
     const path = incoming.url ?? '';
-    const fault = faultFor(path);
+    const fault = faultFor(path, incoming.headers);
     requests.push({ method: incoming.method ?? '', path, headers: incoming.headers, fault: fault?.kind });
     if (!answerAlone(fault, incoming, response)) forward(upstream, fault, incoming, response);
   });
@@ -115,7 +117,11 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
 function answerAlone(fault: Fault | undefined, incoming: IncomingMessage, response: ServerResponse): boolean {
   switch (fault?.kind) {
     case 'status':
-      response.writeHead(fault.status, fault.headers).end(fault.body ?? '');
+      response.writeHead(fault.status, {
+        'content-length': Buffer.byteLength(fault.body ?? ''),
+        ...fault.headers,
+      });
+      response.end(fault.body);
       return true;
     case 'redirect': {
       const location = fault.to.includes('://') ? fault.to : `http://${fault.to}${incoming.url}`;
