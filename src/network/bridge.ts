@@ -258,12 +258,13 @@ export class BridgeNetwork implements AsyncDisposable {
     this.#endpoints.delete(endpoint.containerId);
     const steps = [
       () => this.#firewall.unpublish(publishedPorts(endpoint)),
-      async () => void this.#forgetDatagrams(endpoint),
       async () => {
         if (endpoint.hostInterface !== '') await this.#cables.unplug(endpoint.hostInterface);
       },
       () => this.#hostPorts.release(endpoint.ports),
       async () => this.#pool.release(endpoint.ipAddress),
+      // last, because the kernel does little else meanwhile
+      async () => void this.#forgetDatagrams(endpoint),
     ];
     let failure: { cause: unknown } | undefined;
     for (const step of steps) {
