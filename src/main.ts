@@ -9,7 +9,7 @@ import { type Config, loadConfig } from './config.ts';
 import { Engine } from './engine/engine.ts';
 import { System } from './engine/system.ts';
 import { fail, messageOf } from './errors.ts';
-import { readCgroupLayout } from './host/cgroup.ts';
+import { readCgroupLayout, removeEmptyCgroup } from './host/cgroup.ts';
 import { isRoot } from './host/facts.ts';
 import { inheritedSockets, listenUnix, notifySystemd } from './host/sockets.ts';
 import { Layers } from './layers/layers.ts';
@@ -27,6 +27,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
   await mkdir(dataRoot, { recursive: true, mode: 0o710 });
   await mkdir(execRoot, { recursive: true, mode: 0o711 });
   const cgroups = await readCgroupLayout();
+  disposal.defer(() => removeEmptyCgroup(cgroups, config.cgroupParent));
   const store = disposal.use(
     await Store.open({ dir: join(dataRoot, 'db'), ...board.store, log: logOf('store') }),
   );

@@ -83,8 +83,9 @@ function commandOf({ config }: ContainerRecord): string[] {
 }
 
 /** The state in Docker's words, which have none for a container that is about to start. */
-function statusOf({ state }: ContainerRecord): string {
+function statusOf({ state, restartCount }: ContainerRecord): string {
   if (state.status !== 'starting') return state.status;
+  if (restartCount > 0) return 'restarting';
   return state.startedAt === ZERO_TIME ? 'created' : 'exited';
 }
 

@@ -194,11 +194,10 @@ export const sections = {
         about:
           'Another OCI runtime; in the file {"NAME": {"path": "PATH", "runtimeArgs": []}}. Flag and file add up',
       }),
-    'cgroup-parent': z._default(text('a path').check(cgroupPath), '').register(keyFacts, {
+    'cgroup-parent': z._default(text('a path').check(cgroupPath), '/skerry').register(keyFacts, {
       flag: 'cgroup-parent',
       takes: 'value',
       argument: 'PATH',
-      fallback: '/skerry',
       about: 'Control group that containers which name none are put under',
     }),
     'log-driver': z._default(choice('json-file'), 'json-file').register(keyFacts, {

@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { parseGoDuration } from '../lib/go-duration.ts';
 import { type Filters, hasLabels, passes } from './filters.ts';
 import { createdMs, type ImageView } from './image-view.ts';
 
@@ -25,6 +26,7 @@ export async function selectImages(
     return name === undefined ? undefined : createdMs(await find(name));
   };
   const [before, since] = [await bound('before'), await bound('since')];
+  const [until] = (filters.get('until') ?? []).map(untilMs);
   const references = (filters.get('reference') ?? []).map(referencePattern);
   return all.filter(
     (view) =>
@@ -32,6 +34,7 @@ export async function selectImages(
       passes(filters, 'dangling', (text) => isDangling(view) === isTrue(text)) &&
       (before === undefined || createdMs(view) < before) &&
       (since === undefined || createdMs(view) > since) &&
+      (until === undefined || createdMs(view) < until) &&
       (references.length === 0 ||
         [...view.repoTags, ...view.repoDigests].some((name) => references.some((test) => test(name)))),
   );
@@ -45,6 +48,15 @@ function isTrue(text: string): boolean {
   if (text === 'true' || text === '1') return true;
   if (text === 'false' || text === '0') return false;
   throw fail.badRequest(`invalid filter 'dangling=[${text}]'`);
+}
+
+/** A point in time in milliseconds since 1970: an RFC 3339 text, Unix seconds, or how long ago as Go writes it. */
+function untilMs(text: string): number {
+  const ago = parseGoDuration(text);
+  if (ago !== undefined) return Date.now() - ago;
+  const ms = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+  if (Number.isNaN(ms)) throw fail.host(`failed to parse value as time or duration: "${text}"`);
+  return ms;
 }
 
 /** A test for Go's path.Match patterns on the name, with or without its tag. */

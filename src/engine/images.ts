@@ -24,6 +24,17 @@ import { selectImages } from './image-filters.ts';
 import { createdMs, type ImageView, viewOf } from './image-view.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 
+/** A step of an image's making. */
+export interface HistoryEntry {
+  /** The image's own, for the last step; the others are no images here. */
+  id?: string;
+  created?: string;
+  createdBy: string;
+  tags: readonly string[];
+  sizeBytes: number;
+  comment: string;
+}
+
 /** An image as a list shows it. */
 export interface ImageSummary extends ImageView {
   /** Containers made from it, running or not. */
@@ -122,6 +133,26 @@ export class Images {
   async inspect(name: string): Promise<ImageView> {
     const record = await this.find(name);
     return viewOf(record, (await this.#namesById()).get(record.id) ?? []);
+  }
+
+  /** How an image was made, the last step first. Layers are counted for the steps that made any. */
+  async history(name: string): Promise<HistoryEntry[]> {
+    const { record, config, repoTags } = await this.inspect(name);
+    const diffIds = [...record.diffIds];
+    const steps: HistoryEntry[] = [];
+    for (const step of config.history ?? []) {
+      const diffId = step.empty_layer ? undefined : diffIds.shift();
+      const layer = diffId === undefined ? undefined : await this.#shelf.get(diffId);
+      steps.unshift({
+        ...(step.created && { created: step.created }),
+        createdBy: step.created_by ?? '',
+        tags: [],
+        sizeBytes: layer?.sizeBytes ?? 0,
+        comment: step.comment ?? '',
+      });
+    }
+    const [last, ...earlier] = steps;
+    return last === undefined ? [] : [{ ...last, id: record.id, tags: repoTags }, ...earlier];
   }
 
   /** All images, newest first; throws 400 for a filter that is unknown. */

@@ -79,6 +79,19 @@ export async function removeCgroup(layout: CgroupLayout, path: string): Promise<
     for (const group of (await groupsIn(directory)).reverse()) await removeGroup(group, deadline);
 }
 
+/** Removes a cgroup from every hierarchy in which nothing is below it and nobody in it. */
+export async function removeEmptyCgroup(layout: CgroupLayout, path: string): Promise<void> {
+  for (const directory of directoriesOf(layout, path)) {
+    try {
+      await rmdir(directory);
+    } catch (cause) {
+      if (!isAbsence(cause) && codeOf(cause) !== 'EBUSY' && codeOf(cause) !== 'ENOTEMPTY') {
+        throw fail.host(`cannot remove cgroup ${directory}`, cause);
+      }
+    }
+  }
+}
+
 async function removeGroup(group: string, deadline: number): Promise<void> {
   for (;;) {
     try {

@@ -160,12 +160,12 @@ export class TestEngine implements AsyncDisposable {
     return readFile(this.logPath, 'utf8').catch(() => '');
   }
 
-  /** What is left of this engine on the machine: mounts, processes, cgroups, host interfaces of containers. */
+  /** What is left of this engine's containers: mounts, processes, cgroups, interfaces. */
   async leftovers(): Promise<string[]> {
     return [
       ...(await mountsUnder(this.directory)).map((path) => `mount ${path}`),
       ...this.#processes().map((pid) => `process ${pid} ${commandLine(pid)}`),
-      ...cgroupsNamed(this.cgroupParent).map((path) => `cgroup ${path}`),
+      ...cgroupsNamed(this.cgroupParent).flatMap((path) => this.#groupsOf(path)),
       ...(await veths()).map((name) => `interface ${name}`),
     ];
   }
@@ -191,6 +191,17 @@ export class TestEngine implements AsyncDisposable {
     await rm(this.directory, { recursive: true, force: true });
   }
 
+  /** While the daemon runs the parent of all is its own; what is in it is a container's. */
+  #groupsOf(parent: string): string[] {
+    const inside = readdirSync(parent, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    const isServing =
+      this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
+    return [
+      ...(isServing ? [] : [`cgroup ${parent}`]),
+      ...inside.map(({ name }) => `cgroup ${parent}/${name}`),
+    ];
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#process;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
@@ -207,6 +218,8 @@ export class TestEngine implements AsyncDisposable {
       .filter((pid) => {
         try {
           const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+          const isZombie = /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+          if (isZombie) return false; // its reaper's business
           return commandLine(pid).includes(this.directory) || cgroup.includes(`${this.cgroupParent}/`);
         } catch {
           return false;

@@ -1,0 +1,214 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import type { CgroupLayout } from '../host/cgroup.ts';
+import {
+  architecture,
+  cpus,
+  hasSeccomp,
+  hostname,
+  kernelVersion,
+  memoryBytes,
+  operatingSystem,
+  osVersion,
+  platform,
+} from '../host/facts.ts';
+import { readIfThere } from '../host/files.ts';
+import { nowText } from '../lib/time.ts';
+import type { Store } from '../store/store.ts';
+import type { ContainerRecords } from './container-records.ts';
+import type { Events } from './events.ts';
+
+/** What the daemon was told about itself; the rest is read off the machine. */
+export interface SystemFacts {
+  dataRoot: string;
+  labels: readonly string[];
+  isDebug: boolean;
+  loggingDriver: string;
+  cgroups: CgroupLayout;
+  runtimes: Readonly<Record<string, { path: string; args?: readonly string[] }>>;
+  defaultRuntime: string;
+  /** Host, host:port or CIDR. */
+  insecureRegistries: readonly string[];
+  mirrors: readonly string[];
+  commit: string;
+  builtAt: string;
+  /** What people should know about this host, each a sentence. */
+  warnings: readonly string[];
+  /** Programs whose versions `GET /version` tells: name and a way to ask. */
+  componentVersions(): Promise<Readonly<Record<string, string>>>;
+}
+
+const NOBODY = { containerd: '', runc: '', init: '' };
+
+/** What the engine can say about itself and its host. */
+export class System {
+  readonly #facts: SystemFacts;
+  readonly #records: ContainerRecords;
+  readonly #store: Pick<Store, 'counts'>;
+  readonly #events: Events;
+  #components: Promise<Readonly<Record<string, string>>> | undefined;
+
+  constructor(o: {
+    facts: SystemFacts;
+    records: ContainerRecords;
+    store: Pick<Store, 'counts'>;
+    events: Events;
+  }) {
+    this.#facts = o.facts;
+    this.#records = o.records;
+    this.#store = o.store;
+    this.#events = o.events;
+  }
+
+  async version() {
+    const { commit, builtAt, componentVersions } = this.#facts;
+    this.#components ??= componentVersions(); // runs programs: once is enough, they change with the machine's packages
+    const versions = Object.entries(await this.#components);
+    return {
+      platformName: 'Skerry',
+      gitCommit: commit,
+      toolchain: `node${process.version}`,
+      os: 'linux',
+      architecture: platform().architecture,
+      kernelVersion: kernelVersion(),
+      buildTime: builtAt,
+      components: versions.map(([name, version]) => ({ name, version })),
+    };
+  }
+
+  async info() {
+    const facts = this.#facts;
+    const limits = limitsOf(facts.cgroups);
+    const isForwardingIpv4 = await isSet('/proc/sys/net/ipv4/ip_forward');
+    const isBridgeFilteredByIptables = await isSet('/proc/sys/net/bridge/bridge-nf-call-iptables');
+    const isBridgeFilteredByIp6tables = await isSet('/proc/sys/net/bridge/bridge-nf-call-ip6tables');
+    return {
+      id: await machineId(facts.dataRoot),
+      containers: this.#counts(),
+      images: (await this.#store.counts()).images,
+      driver: 'overlay2',
+      driverStatus: [
+        ['Backing Filesystem', await fileSystemOf(facts.dataRoot)],
+        ['Supports d_type', 'true'],
+        ['Native Overlay Diff', 'true'],
+      ] as const,
+      plugins: { volume: ['local'], network: ['bridge', 'host', 'null'], log: [facts.loggingDriver] },
+      limits,
+      isForwardingIpv4,
+      isBridgeFilteredByIptables,
+      isBridgeFilteredByIp6tables,
+      isDebug: facts.isDebug,
+      openFiles: (await readdir('/proc/self/fd')).length,
+      eventListeners: this.#events.subscriberCount,
+      time: nowText(),
+      loggingDriver: facts.loggingDriver,
+      cgroupDriver: 'cgroupfs',
+      cgroupVersion: facts.cgroups.version,
+      kernelVersion: kernelVersion(),
+      operatingSystem: operatingSystem(),
+      osVersion: osVersion(),
+      machine: architecture(),
+      cpus: cpus(),
+      memoryBytes: memoryBytes(),
+      dataRoot: facts.dataRoot,
+      proxies: proxies(),
+      hostname: hostname(),
+      labels: facts.labels,
+      runtimes: facts.runtimes,
+      defaultRuntime: facts.defaultRuntime,
+      initProgram: '',
+      commits: NOBODY,
+      securityOptions: hasSeccomp() ? ['name=seccomp,profile=builtin'] : [],
+      registries: {
+        insecureCidrs: [
+          ...new Set(['127.0.0.0/8', ...facts.insecureRegistries.filter((name) => name.includes('/'))]),
+        ],
+        insecureHosts: facts.insecureRegistries.filter((name) => !name.includes('/')),
+        mirrors: facts.mirrors,
+      },
+      addressPools: [],
+      warnings: [
+        ...facts.warnings,
+        ...limitWarnings(limits),
+        // dockerd's words
+        ...(isForwardingIpv4 ? [] : ['WARNING: IPv4 forwarding is disabled']),
+        ...(isBridgeFilteredByIptables ? [] : ['WARNING: bridge-nf-call-iptables is disabled']),
+        ...(isBridgeFilteredByIp6tables ? [] : ['WARNING: bridge-nf-call-ip6tables is disabled']),
+      ],
+    };
+  }
+
+  #counts(): { running: number; paused: number; stopped: number } {
+    const counts = { running: 0, paused: 0, stopped: 0 };
+    for (const { state } of this.#records.all()) {
+      if (state.status === 'running' || state.status === 'paused') counts[state.status]++;
+      else counts.stopped++;
+    }
+    return counts;
+  }
+}
+
+function limitsOf({ version, controllers, mounts }: CgroupLayout) {
+  const [hasMemory, hasCpu] = [controllers.has('memory'), controllers.has('cpu')];
+  return {
+    memory: hasMemory,
+    swap: hasMemory && (version === 2 || mounts.has('memory')),
+    cpuPeriod: hasCpu,
+    cpuQuota: hasCpu,
+    cpuShares: hasCpu,
+    cpuSet: controllers.has('cpuset'),
+    pids: controllers.has('pids'),
+    oomKillDisable: hasMemory && version === 1,
+    kernelMemory: false,
+    kernelMemoryTcp: hasMemory && version === 1,
+  };
+}
+
+/** dockerd's words for what the kernel cannot limit. */
+function limitWarnings(limits: ReturnType<typeof limitsOf>): string[] {
+  const missing: [boolean, string][] = [
+    [limits.memory, 'WARNING: No memory limit support'],
+    [limits.swap, 'WARNING: No swap limit support'],
+    [limits.cpuQuota, 'WARNING: No cpu cfs quota support'],
+    [limits.cpuShares, 'WARNING: No cpu shares support'],
+    [limits.cpuSet, 'WARNING: No cpuset support'],
+    [limits.pids, 'WARNING: No pids limit support'],
+  ];
+  return missing.flatMap(([isThere, words]) => (isThere ? [] : [words]));
+}
+
+function proxies(): { http: string; https: string; no: string } {
+  const read = (name: string) => process.env[name] ?? process.env[name.toLowerCase()] ?? '';
+  return {
+    http: withoutPassword(read('HTTP_PROXY')),
+    https: withoutPassword(read('HTTPS_PROXY')),
+    no: read('NO_PROXY'),
+  };
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/\/\/[^@/]+@/, '//xxxxx:xxxxx@');
+}
+
+/** Stable over restarts without being stored: made of the machine's own ID and where the data is. */
+async function machineId(dataRoot: string): Promise<string> {
+  const machine = (await readIfThere('/etc/machine-id'))?.toString().trim() || hostname();
+  const hex = createHash('sha256').update(`${machine} ${dataRoot}`).digest('hex');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20, 32)}`;
+}
+
+async function isSet(path: string): Promise<boolean> {
+  return (await readIfThere(path))?.toString().trim() === '1';
+}
+
+/** Of the mount that holds the path: the longest mount point that is a prefix of it. */
+async function fileSystemOf(path: string): Promise<string> {
+  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '));
+  let best = ['', '/', 'unknown'];
+  for (const mount of mounts) {
+    const [, point = ''] = mount;
+    const isAbove = point === '/' || path === point || path.startsWith(`${point}/`);
+    if (isAbove && point.length >= (best[1] ?? '').length) best = mount;
+  }
+  return best[2] === 'ext4' ? 'extfs' : (best[2] ?? 'unknown');
+}
