@@ -6,6 +6,8 @@ import { codeOf, fail, messageOf } from '../errors.ts';
 import type { CgroupLayout } from '../host/cgroup.ts';
 import type { Log } from '../lib/log.ts';
 import { withResolvers } from '../lib/promises.ts';
+import { readText } from './bundle.ts';
+import { type OciStep, ociFailure } from './failure.ts';
 import type { OciRuntime } from './runtimes.ts';
 
 /** What is to be monitored; paths are absolute. */
@@ -57,9 +59,11 @@ export class Monitor {
   readonly #start: Writable;
   readonly #stderr: Promise<string>;
   readonly #failed: Promise<never>;
+  readonly #logPath: string;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, logPath: string) {
     this.#child = child;
+    this.#logPath = logPath;
     const [, , stderr, sync, start, attach]: readonly (unknown | undefined)[] = child.stdio;
     this.#sync = new MessageReader(sync as Readable); // a pipe each, as launch() asks for
     this.#start = (start as Writable).on('error', () => {}); // a conmon that is gone shows at the other pipe
@@ -79,7 +83,7 @@ export class Monitor {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', ...(isAttached ? (['pipe'] as const) : [])],
       detached: true,
     });
-    const monitor = new Monitor(child);
+    const monitor = new Monitor(child, ociLogIn(wish.directory));
     if (child.pid !== undefined) enterCgroup(cgroups, wish.cgroup, child.pid, log);
     return monitor;
   }
@@ -96,11 +100,21 @@ export class Monitor {
     this.#attach.close();
   }
 
-  /** The next message. Throws 500 with conmon's last words if it ended without one. */
-  async message(): Promise<MonitorMessage> {
-    const message = await Promise.race([this.#sync.next(), this.#failed]);
-    if (message === undefined) throw await this.#silence();
-    return message;
+  /**
+   * The pid of the process that was made. Throws a {@link StartFailure} with the OCI runtime's reason: from its stderr,
+   * or from its log (crun has none but the terminal it was to make), or what conmon itself said.
+   */
+  async started(step: OciStep, command: string): Promise<number> {
+    const message = await this.message();
+    if (message !== undefined && message.data > 0) return message.data;
+    const reason = message?.message || readText(this.#logPath);
+    if (reason) throw ociFailure(step, reason, command);
+    throw await this.#silence();
+  }
+
+  /** The next message; undefined if conmon ended without one. */
+  async message(): Promise<MonitorMessage | undefined> {
+    return Promise.race([this.#sync.next(), this.#failed]);
   }
 
   /** Stops listening; conmon goes on. */
@@ -126,7 +140,8 @@ export function conmonArguments({
   ...wish
 }: Omit<MonitorWish, 'cgroup'>): string[] {
   const args = ['--api-version', '--cid', containerId, '--cuuid', containerId];
-  args.push('--runtime', runtime.path, ...runtime.args.flatMap((arg) => ['--runtime-arg', arg]));
+  const runtimeArgs = runtime.args(ociLogIn(directory));
+  args.push('--runtime', runtime.path, ...runtimeArgs.flatMap((arg) => ['--runtime-arg', arg]));
   args.push('--bundle', directory, '--full-attach', '--persist-dir', directory);
   args.push('--container-pidfile', join(directory, 'pid'), '--conmon-pidfile', join(directory, 'conmon.pid'));
   if (wish.terminal) args.push('--terminal');
@@ -141,6 +156,10 @@ export function conmonArguments({
   args.push('--exit-dir', task.exitDirectory, '--log-path', `k8s-file:${task.logPath}`, '--no-sync-log');
   if (task.logMaxBytes > 0) args.push('--log-size-max', String(task.logMaxBytes));
   return args;
+}
+
+function ociLogIn(directory: string): string {
+  return join(directory, 'oci.log');
 }
 
 /** Little of ours: a NOTIFY_SOCKET or LISTEN_FDS would be taken for the container's. */

@@ -9,7 +9,6 @@ import { type Bundle, monitorCgroupOf, processId, type RunFacts, readText } from
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { isRunning } from './exits.ts';
-import { ociFailure } from './failure.ts';
 import type { OciRuntime } from './runtimes.ts';
 import { type OciProcess, type OciSpec, ociProcess, type ProcessSpec } from './spec.ts';
 
@@ -71,8 +70,7 @@ export async function startExec(
   try {
     attachment = await attach(monitor, spec, join(directory, 'attach'), keepsStdinOpen);
     monitor.begin();
-    const { data: pid, message } = await monitor.message();
-    if (pid <= 0) throw ociFailure('exec', message ?? '', spec.args[0] ?? '');
+    const pid = await monitor.started('exec', spec.args[0] ?? '');
     const exit = ending(monitor, pid, directory, parts.log);
     if (spec.isDetached) void exit.then(() => attachment?.close());
     return { pid, exit, attachment, resize: (size) => resizeTerminal(join(directory, 'ctl'), size) };
@@ -111,15 +109,10 @@ function processOf(bundle: Bundle, spec: ExecSpec): OciProcess {
 /** The exit code, once conmon has told it; then nothing is left of the exec. */
 async function ending(monitor: Monitor, pid: number, directory: string, log: Log): Promise<number> {
   const process = processId(pid);
-  let exitCode = UNKNOWN_EXIT_CODE;
-  try {
-    const { data } = await monitor.message();
-    if (data >= 0) exitCode = data;
-  } catch {
-    // conmon was killed; the process lives on
-    while (isRunning(process)) await sleep(POLL_MS, undefined, { ref: false });
-  }
+  const message = await monitor.message();
+  // conmon was killed; the process lives on
+  while (message === undefined && isRunning(process)) await sleep(POLL_MS, undefined, { ref: false });
   monitor.close();
   await removeTree(directory).catch((err) => log.warn({ err }, 'files of an exec could not be removed'));
-  return exitCode;
+  return message === undefined || message.data < 0 ? UNKNOWN_EXIT_CODE : message.data;
 }

@@ -287,9 +287,7 @@ export class Runtime implements AsyncDisposable {
     );
     try {
       monitor.begin();
-      const { data: pid, message } = await monitor.message();
-      if (pid <= 0) throw ociFailure('create', message ?? '', facts.command);
-      return pid;
+      return await monitor.started('create', facts.command);
     } finally {
       monitor.close();
     }

@@ -10,20 +10,28 @@ import type { Log } from '../lib/log.ts';
 export class OciRuntime {
   readonly name: string;
   readonly path: string;
-  /** What comes before any command: where its state is, and what the configuration adds. */
-  readonly args: readonly string[];
+  readonly #stateDirectory: string;
+  readonly #args: readonly string[];
 
   constructor(name: string, path: string, stateDirectory: string, args: readonly string[]) {
     this.name = name;
     this.path = path;
-    // with a log file of its own, what it writes to stderr is a sentence
-    this.args = ['--root', stateDirectory, '--log', '/dev/null', '--log-format', 'json', ...args];
+    this.#stateDirectory = stateDirectory;
+    this.#args = args;
+  }
+
+  /**
+   * What comes before any command: where its state is, what the configuration adds, and where it logs to. As it has
+   * a log, what it writes to stderr is plain.
+   */
+  args(logPath = '/dev/null'): string[] {
+    return ['--root', this.#stateDirectory, '--log', logPath, '--log-format', 'json', ...this.#args];
   }
 
   /** Runs a command to its end. Any exit code is a result. */
   call(...command: string[]): Promise<Finished> {
-    // runc would forward its start to the service manager that we ourselves report to
-    return run(this.path, [...this.args, ...command], { env: { NOTIFY_SOCKET: '' } });
+    // or a start would wait for the container to report to the service manager that we ourselves report to
+    return run(this.path, [...this.args(), ...command], { env: { NOTIFY_SOCKET: undefined } });
   }
 
   /** The first number that it says it is. */

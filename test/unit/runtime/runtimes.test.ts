@@ -96,7 +96,7 @@ test('without any there is no start', async (t) => {
 test('state is apart from that of other engines, and errors are plain sentences', async (t) => {
   const { directory, path } = programs(t, 'crun', 'runc');
   const runtimes = await open(directory, { crun: { path: path('crun'), args: ['--x'] } }, unified);
-  assert.deepEqual(runtimes.get('crun').args, [
+  assert.deepEqual(runtimes.get('crun').args(), [
     '--root',
     join(directory, 'oci/crun'),
     ...['--log', '/dev/null', '--log-format', 'json', '--x'],
