@@ -3,9 +3,8 @@ import { Readable } from 'node:stream';
 import type { Failure } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
 import { countDown, pauseMs } from './backoff.ts';
-import { flowing } from './flow.ts';
+import { brokenOff, flowing } from './flow.ts';
 import { failureOf, Setback } from './setback.ts';
-import { brokenOff } from './transport.ts';
 
 /** A body that holds a blob from some byte on. */
 export interface BlobPart {

@@ -1,4 +1,6 @@
 import type { Readable } from 'node:stream';
+import { fail } from '../errors.ts';
+import { Setback } from './setback.ts';
 import { SilenceError } from './socket-errors.ts';
 
 /** What must come within `stallMs`, or the connection counts as dead: less than any link that can finish a pull. */
@@ -38,4 +40,10 @@ export async function* flowing(body: Readable, stallMs: number): AsyncGenerator<
   } finally {
     clearInterval(timer);
   }
+}
+
+/** A body that ended too early, or stood still. */
+export function brokenOff(cause?: unknown): Setback {
+  const why = cause instanceof SilenceError ? cause.message : 'unexpected EOF';
+  return new Setback(fail.registryUnreachable(why, cause), { isPassing: true });
 }

@@ -47,10 +47,11 @@ export class InsecureHosts {
   }
 
   #addNetwork(text: string): void {
-    const [address = '', bits = ''] = text.split('/');
+    const [address = '', bits = '', ...more] = text.split('/');
     const family = isIP(address);
     const prefix = Number(bits);
-    if (family === 0 || !/^\d{1,3}$/.test(bits) || prefix > (family === 6 ? 128 : 32)) {
+    const isPrefix = /^\d{1,3}$/.test(bits) && prefix <= (family === 6 ? 128 : 32);
+    if (family === 0 || !isPrefix || more.length > 0) {
       throw fail.config(`insecure registry ${text} is neither a host nor a network in CIDR form`);
     }
     this.#networks.addSubnet(address, prefix, family === 6 ? 'ipv6' : 'ipv4');

@@ -43,12 +43,12 @@ const tokenAnswer = z.object({
  * are kept, at most 256 of them and in memory only, each for one host, repository and user, until they grow old.
  */
 export class Tokens {
-  readonly #transport: Transport;
+  readonly #transport: Pick<Transport, 'send'>;
   readonly #stallMs: number;
   readonly #now: () => number;
   readonly #tokens = new Map<string, Promise<Token>>();
 
-  constructor(o: { transport: Transport; stallMs: number; now?: () => number }) {
+  constructor(o: { transport: Pick<Transport, 'send'>; stallMs: number; now?: () => number }) {
     this.#transport = o.transport;
     this.#stallMs = o.stallMs;
     this.#now = o.now ?? (() => performance.now());

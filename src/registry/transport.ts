@@ -8,7 +8,7 @@ import {
 import type { Agent as SecureAgent, request as secureRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import { codeOf, fail } from '../errors.ts';
-import { flowing } from './flow.ts';
+import { brokenOff, flowing } from './flow.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { Setback } from './setback.ts';
 import { describeSocketError, SilenceError } from './socket-errors.ts';
@@ -206,12 +206,6 @@ export async function readBounded(
     o.signal.throwIfAborted();
     throw brokenOff(cause);
   }
-}
-
-/** A body that ended too early, or stood still. */
-export function brokenOff(cause?: unknown): Setback {
-  const why = cause instanceof SilenceError ? cause.message : 'unexpected EOF';
-  return new Setback(fail.registryUnreachable(why, cause), { isPassing: true });
 }
 
 /** Lets go of a body: a short one is read so that its connection can be used again, a long one is cut. */

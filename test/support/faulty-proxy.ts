@@ -58,6 +58,8 @@ export interface SeenRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
+  /** The client's port: tells one connection from another. */
+  readonly port: number | undefined;
   /** The fault that it met, if any. */
   readonly fault: Fault['kind'] | undefined;
 }
@@ -91,7 +93,8 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   const server = createServer((incoming, response) => {
     const path = incoming.url ?? '';
     const fault = faultFor(path, incoming.headers);
-    requests.push({ method: incoming.method ?? '', path, headers: incoming.headers, fault: fault?.kind });
+    const { method = '', headers, socket } = incoming;
+    requests.push({ method, path, headers, port: socket.remotePort, fault: fault?.kind });
     if (!answerAlone(fault, incoming, response)) forward(upstream, fault, incoming, response);
   });
   server.listen(0, '127.0.0.1');

@@ -9,7 +9,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { openAsBlob } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -201,6 +201,22 @@ export async function pushLayout(
     return digest;
   };
   return pushNamed(manifests[0], tags);
+}
+
+/** Writes an image, or an index with its images, as an OCI image layout. */
+export async function writeLayout(directory: string, what: TestImage | TestIndex): Promise<void> {
+  const blobs = join(directory, 'blobs/sha256');
+  await mkdir(blobs, { recursive: true });
+  const place = (digest: Digest, bytes: Buffer) => writeFile(join(blobs, hexOf(digest)), bytes);
+  await place(what.digest, what.bytes);
+  for (const image of 'images' in what ? what.images : [what]) {
+    await place(image.digest, image.bytes);
+    await place(image.configDigest, image.config);
+    for (const { digest, blob } of image.layers) await place(digest, blob);
+  }
+  const top = { mediaType: what.mediaType, digest: what.digest, size: what.bytes.length };
+  await writeFile(join(directory, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [top] }));
+  await writeFile(join(directory, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
 }
 
 /** Pushes one blob, unless it is there. */

@@ -1,7 +1,11 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after } from 'node:test';
 import { makeCertificate } from '../../support/certificate.ts';
 import { type FaultRule, startFaultyProxy } from '../../support/faulty-proxy.ts';
 import { registryUser, startRegistry, type TestRegistry } from '../../support/registry.ts';
+import { pushLayout, writeLayout } from '../../support/registry-images.ts';
 import { startTokenServer } from '../../support/token-server.ts';
 import { fillShelf, pullSuite, type Shelf } from './pull-suite.ts';
 
@@ -85,3 +89,22 @@ pullSuite('with one stall', () =>
 pullSuite('with blobs on another host', () =>
   faulty({ path: /blobs/, do: { kind: 'redirect', to: open.host } }),
 );
+
+pullSuite('after it was pushed from a layout on disk', async () => {
+  const fresh = stack.use(await startRegistry());
+  const images = {
+    docker: shelf.docker,
+    oci: shelf.oci,
+    empty: shelf.empty,
+    index: shelf.index,
+    list: shelf.list,
+  };
+  for (const [tag, image] of Object.entries(images)) {
+    const directory = await mkdtemp(join(tmpdir(), 'skt-layout-'));
+    await writeLayout(directory, image);
+    await pushLayout(fresh.host, 'shelf/image', [tag], directory).finally(() =>
+      rm(directory, { recursive: true }),
+    );
+  }
+  return { host: fresh.host, shelf };
+});

@@ -4,11 +4,12 @@ import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { after, beforeEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setDefaultCACertificates } from 'node:tls';
 import { parseReference } from '../../../src/lib/reference.ts';
 import { InsecureHosts } from '../../../src/registry/insecure-hosts.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
-import { Transport } from '../../../src/registry/transport.ts';
+import { discard, Transport } from '../../../src/registry/transport.ts';
 import { makeCertificate } from '../../support/certificate.ts';
 import { startFaultyProxy } from '../../support/faulty-proxy.ts';
 import { registryUser, startRegistry } from '../../support/registry.ts';
@@ -229,6 +230,39 @@ describe('tokens', () => {
       status: 500,
       message: 'unauthorized: authentication required',
     });
+  });
+});
+
+describe('connections', () => {
+  test('are used again, by many blobs under one signal', async (t) => {
+    const warn = t.mock.method(process, 'emitWarning', () => {});
+    await using client = testClient();
+    const ref = parseReference(`${hub.host}/library/web:1`);
+    for (let at = 0; at < 3; at++) await buffer(client.blob(ref, blob, { signal }));
+    assert.equal(new Set(hub.seen(/blobs/).map(({ port }) => port)).size, 1);
+    const many = Array.from({ length: 24 }, () => buffer(client.blob(ref, blob, { signal })));
+    for (const bytes of await Promise.all(many)) assert.ok(bytes.equals(layer.blob));
+    assert.ok(new Set(hub.seen(/blobs/).map(({ port }) => port)).size <= 16);
+    assert.equal(warn.mock.callCount(), 0);
+  });
+
+  test('that a server closed while nobody used them cost no try', async () => {
+    await using transport = new Transport({
+      userAgent: 'tests',
+      stallMs: 2000,
+      insecure: new InsecureHosts([]),
+    });
+    const url = new URL(`http://${hub.host}/v2/`);
+    const send = async () => discard((await transport.send(url, { isVerified: false, signal })).body);
+    await send();
+    await sleep(20);
+    hub.fault({ path: /./, times: 1, do: { kind: 'hang up' } });
+    await send();
+    assert.deepEqual(
+      hub.requests.map(({ fault }) => fault),
+      [undefined, 'hang up', undefined],
+    );
+    assert.equal(hub.requests[0]?.port, hub.requests[1]?.port);
   });
 });
 
