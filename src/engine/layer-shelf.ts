@@ -101,9 +101,15 @@ export class LayerShelf {
     return lease;
   }
 
-  /** The change that ends a lease, to be committed with whatever it protected. */
-  leaseEnd(lease: LeaseRecord): Change {
-    return this.#leases.remove(lease.id);
+  /**
+   * The changes that end a lease, to be committed with the image that names its layers from now on. Leases of pulls
+   * that died over the same layers end with it: what they waited for is done.
+   */
+  async leaseEnds(lease: LeaseRecord): Promise<Change[]> {
+    const covered = new Set<string>(lease.diffIds);
+    const isDone = ({ id, diffIds }: LeaseRecord) =>
+      id === lease.id || (!this.#held.has(id) && diffIds.every((diffId) => covered.has(diffId)));
+    return (await all(this.#leases)).filter(isDone).map(({ id }) => this.#leases.remove(id));
   }
 
   /** The work under a lease is over, for good or ill: from here on only its term keeps it. */
@@ -120,7 +126,7 @@ export class LayerShelf {
     const isFull = cause instanceof Failure && cause.code === 'NO_SPACE';
     const finished = await Promise.all(lease.diffIds.map((diffId) => this.#records.get(diffId)));
     if (isFull || finished.every((record) => record === undefined)) {
-      await this.#sweep([this.leaseEnd(lease)], { lease: lease.id });
+      await this.#sweep([this.#leases.remove(lease.id)], { lease: lease.id });
     } else await this.collect(); // sets the alarm for the lease's end
   }
 

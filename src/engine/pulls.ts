@@ -170,7 +170,7 @@ export class Pulls {
     const { tag: _tag, digest: _digest, ...repository } = ref;
     const digested = { ref: { ...repository, digest: remote.digest }, digest: remote.digest };
     const tagged = ref.tag === undefined || ref.digest !== undefined ? [] : [{ ref, digest: remote.digest }];
-    await this.#images.adopt(record, [...tagged, digested], [this.#shelf.leaseEnd(lease)]);
+    await this.#images.adopt(record, [...tagged, digested], await this.#shelf.leaseEnds(lease));
     return known === undefined || before?.imageId !== remote.configDigest;
   }
 

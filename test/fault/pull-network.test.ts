@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { boxLayer } from '../support/box-image.ts';
 import { TestEngine } from '../support/engine.ts';
-import { type FaultRule, type FaultyProxy, startFaultyProxy } from '../support/faulty-proxy.ts';
+import { type Fault, type FaultRule, type FaultyProxy, startFaultyProxy } from '../support/faulty-proxy.ts';
 import { enterOwnNetwork } from '../support/network.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 import { makeBigLayer, makeImage, push } from '../support/registry-images.ts';
@@ -63,6 +63,11 @@ for (const [name, rule] of mended) {
   });
 }
 
+/** A registry's own words (distribution-spec, Error Codes). */
+function answer(status: number, code: string, message: string): Fault {
+  return { kind: 'status', status, body: JSON.stringify({ errors: [{ code, message }] }) };
+}
+
 const fatal: [name: string, rule: FaultRule, words: RegExp][] = [
   [
     'every byte is flipped',
@@ -77,13 +82,13 @@ const fatal: [name: string, rule: FaultRule, words: RegExp][] = [
   ['401 without a challenge', { path: blob, do: { kind: 'status', status: 401 } }, /unauthorized|denied/],
   [
     '404 for a blob',
-    { path: blob, do: { kind: 'status', status: 404 } },
-    /unknown blob|blob unknown|not found/,
+    { path: blob, do: answer(404, 'BLOB_UNKNOWN', 'blob unknown to registry') },
+    /unknown blob/,
   ],
   [
     '404 for the manifest',
-    { path: manifest, do: { kind: 'status', status: 404 } },
-    /not found|manifest unknown/,
+    { path: manifest, do: answer(404, 'MANIFEST_UNKNOWN', 'manifest unknown') },
+    /manifest for .*box:1 not found: manifest unknown: manifest unknown/,
   ],
   [
     '500 for ever',
