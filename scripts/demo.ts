@@ -3,7 +3,7 @@
  * with the real docker command line.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../src/host/exec.ts';
@@ -15,6 +15,7 @@ const [directory = '', cgroup = '', pace] = process.argv.slice(2);
 const root = resolve(import.meta.dirname, '..');
 const socket = join(directory, 'skerry.sock');
 const logPath = join(directory, 'skerryd.log');
+const configurationPath = join(directory, 'daemon.json');
 const isPaced = pace !== '--fast' && process.stdout.isTTY;
 Object.assign(process.env, {
   DOCKER_HOST: `unix://${socket}`,
@@ -47,6 +48,7 @@ own, in ${directory}, gone at the end or at Ctrl-C.`);
   const name = `${registry.host}/demo/sensor:latest`;
   await push(registry.host, 'demo/sensor', ['latest'], first);
 
+  writeFileSync(configurationPath, '{}'); // the machine's own must not matter
   await chapter(
     'The engine',
     'One process that serves the Docker API. The docker command line works as it is.',
@@ -123,7 +125,7 @@ async function startDaemon(): Promise<ChildProcess> {
   const flags = [
     ...['--host', `unix://${socket}`, '--data-root', join(directory, 'data')],
     ...['--exec-root', join(directory, 'exec'), '--cgroup-parent', `/${cgroup}`],
-    ...['--config-file', join(directory, 'daemon.json')],
+    ...['--config-file', configurationPath],
   ];
   prompt(`skerryd ${flags.slice(0, 4).join(' ')} … &`);
   const log = openSync(logPath, 'a');

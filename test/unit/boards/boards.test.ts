@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -84,11 +85,10 @@ test("a profile of one's own is read from its path, and what is wrong with it is
   }
 });
 
-test("Node's flags follow from the profile", () => {
+test("Node's flags follow from the profile, and Node takes them", () => {
   const board = findBoard('raspberrypi-zero2-w') ?? assert.fail();
-  assert.deepEqual(nodeFlags(board), [
-    '--max-old-space-size=96',
-    '--max-semi-space-size=1',
-    '--optimize-for-size',
-  ]);
+  const flags = nodeFlags(board);
+  assert.deepEqual(flags.slice(0, 2), ['--max-old-space-size=96', '--max-semi-space-size=1']);
+  const { status, stderr } = spawnSync(process.execPath, [...flags, '--eval', '0'], { encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
 });
