@@ -166,7 +166,7 @@ export class Exits implements Disposable {
 }
 
 /** Whether a process that may have been noted is alive. */
-export function isRunning(process: ProcessId | undefined): boolean {
+export function isRunning(process: ProcessId | undefined): process is ProcessId {
   return process !== undefined && isAlive(process.pid, process.startTicks);
 }
 

@@ -5,10 +5,10 @@ import { codeOf, fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
 import { hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
 import { removeTree } from '../host/files.ts';
-import { signalProcess } from '../host/processes.ts';
+import { isAlive, signalProcess } from '../host/processes.ts';
 import type { Log } from '../lib/log.ts';
 import { Attachment } from './attach.ts';
-import { Bundle, bundlesOf, monitorCgroupOf, processId, type RunFacts } from './bundle.ts';
+import { Bundle, bundlesOf, monitorCgroupOf, type ProcessId, processId, type RunFacts } from './bundle.ts';
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { devicesOf } from './devices.ts';
@@ -28,8 +28,8 @@ export interface FoundContainer {
   readonly pid: number;
 }
 
-/** A monitor that has not ended by then is killed. */
-const MONITOR_END_MS = 2000;
+/** What a process has to end in: by itself, or once it is killed. */
+const EMPTY_MS = 2000;
 const LOOK_MS = 5;
 
 /**
@@ -323,15 +323,28 @@ export class Runtime implements AsyncDisposable {
       .filter(({ name }) => name === facts?.runtime || existsSync(join(this.#execRoot, 'oci', name, id)));
   }
 
-  /** What a runtime may leave: processes in its cgroup (where the container had no pid namespace), conmon, cgroups. */
+  /** What a runtime may leave: processes in its cgroup (where the container had no pid namespace), monitors, cgroups. */
   async #removeLeft({ cgroup, monitor }: RunFacts): Promise<void> {
-    for (const pid of await cgroupPids(this.#cgroups, cgroup)) signalProcess(pid, 'SIGKILL');
-    for (let waitedMs = 0; isRunning(monitor) && waitedMs < MONITOR_END_MS; waitedMs += LOOK_MS)
-      await sleep(LOOK_MS);
-    for (const pid of await cgroupPids(this.#cgroups, monitorCgroupOf(cgroup))) signalProcess(pid, 'SIGKILL');
-    if (monitor !== undefined) signalProcess(monitor.pid, 'SIGKILL', monitor.startTicks);
+    const alive = async (group: string) =>
+      (await cgroupPids(this.#cgroups, group)).filter((pid) => isAlive(pid)).map((pid) => ({ pid }));
+    await empty(() => alive(cgroup), { isKilling: true });
+    const monitorCgroup = monitorCgroupOf(cgroup);
+    const monitors = async () => [...(await alive(monitorCgroup)), ...(isRunning(monitor) ? [monitor] : [])];
+    // they end by themselves, once they have handed on the last output and the exit code
+    await empty(monitors, { isKilling: false });
+    await empty(monitors, { isKilling: true });
     await removeCgroup(this.#cgroups, cgroup);
-    await removeCgroup(this.#cgroups, monitorCgroupOf(cgroup));
+    await removeCgroup(this.#cgroups, monitorCgroup);
+  }
+}
+
+/** Waits until there are no more of these processes, for two seconds at most; killing takes those that are born meanwhile. */
+async function empty(list: () => Promise<ProcessId[]>, { isKilling }: { isKilling: boolean }): Promise<void> {
+  for (let waitedMs = 0; waitedMs < EMPTY_MS; waitedMs += LOOK_MS) {
+    const processes = await list();
+    if (processes.length === 0) return;
+    if (isKilling) for (const { pid, startTicks } of processes) signalProcess(pid, 'SIGKILL', startTicks);
+    await sleep(LOOK_MS);
   }
 }
 

@@ -38,8 +38,8 @@ export const skip: string | false = !isRoot()
     : false;
 
 /**
- * Under which OCI runtime to test: `crun.test.ts` runs the others again, in a mount namespace with unified cgroups. It
- * has no controllers there, and crun may not manage cgroups at all without CAP_SYS_RESOURCE.
+ * Under which OCI runtime to test: `unified.test.ts` runs the others again, in a mount namespace with unified cgroups.
+ * There may be no controllers there, and crun may not manage cgroups at all without CAP_SYS_RESOURCE.
  */
 export const runtimeName = process.env['SKERRY_TEST_RUNTIME'] ?? 'runc';
 export const hasControllers = process.env['SKERRY_TEST_RUNTIME'] === undefined;
