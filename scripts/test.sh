@@ -44,7 +44,7 @@ fi
 
 took=$(($(date +%s) - began))
 if [ -n "$failed" ]; then
-  printf '\nFAILED:%s (%s s)\n' " $failed" "$took"
+  printf '\nFAILED: %s (%s s)\n' "${failed# }" "$took"
   exit 1
 fi
 printf '\nAll passed (%s s).\n' "$took"
