@@ -1,5 +1,7 @@
-import { randomBytes } from 'node:crypto';
-import { rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { randomFillSync } from 'node:crypto';
+import { open, rm, stat, statfs } from 'node:fs/promises';
+
+const PIECE_BYTES = 256 << 10;
 
 /**
  * Space put by for a full disk: a file that is given up so that LevelDB can open again and a few removals can still be
@@ -24,8 +26,7 @@ export class Reserve {
       const present = await stat(this.#path).catch(() => undefined);
       if (present?.size !== this.#sizeBytes) {
         if (!(await this.#hasRoomFor(8 * this.#sizeBytes))) return;
-        // random, because a file system that compresses would set nothing by for zeros
-        await writeFile(this.#path, randomBytes(this.#sizeBytes), { mode: 0o600 });
+        await this.#fill();
       }
       this.#isHeld = true;
     } catch {
@@ -38,6 +39,16 @@ export class Reserve {
     this.#isHeld = false;
     await rm(this.#path, { force: true });
     return this.#hasRoomFor(this.#sizeBytes / 2);
+  }
+
+  /** Random, because a file system that compresses would set nothing by for zeros. */
+  async #fill(): Promise<void> {
+    // in pieces: as one buffer it stayed in the daemon's memory until there was cause for a big collection
+    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    await using file = await open(this.#path, 'w', 0o600);
+    for (let left = this.#sizeBytes; left > 0; left -= piece.length) {
+      await file.writeFile(randomFillSync(piece).subarray(0, left));
+    }
   }
 
   async #hasRoomFor(sizeBytes: number): Promise<boolean> {
