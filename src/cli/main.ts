@@ -4,4 +4,6 @@ import { runSkerry } from './skerry.ts';
 process.stdout.on('error', (cause: NodeJS.ErrnoException) => {
   if (cause.code !== 'EPIPE') throw cause;
 });
-process.exitCode = await runSkerry(process.argv.slice(2), process);
+void runSkerry(process.argv.slice(2), process).then((code) => {
+  process.exitCode = code;
+});
