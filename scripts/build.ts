@@ -95,6 +95,9 @@ async function buildAll(outdir: string): Promise<void> {
       SKERRY_BUILT_AT: JSON.stringify(commitTime()),
     },
     banner: { js: "const bundleUrl=require('node:url').pathToFileURL(__filename).href;" },
+  }).catch((cause: unknown) => {
+    rmSync(fresh, { recursive: true });
+    throw cause;
   });
   writeFileSync(join(fresh, 'package.json'), '{"type":"commonjs"}\n');
   rmSync(outdir, { recursive: true, force: true });
