@@ -25,6 +25,9 @@ const STDERR_PACKET = 3;
  */
 const PATIENCE_MS = 5000;
 
+/** How long a connection outlives its last subscriber: another may be on its way. */
+const IDLE_MS = 1000;
+
 /** All that can be left is what the kernel holds for us. */
 const DRAIN_MS = 2000;
 
@@ -41,21 +44,17 @@ export class Attachment {
   readonly #keepsStdinOpen: boolean;
   readonly #subscribers = new Set<Subscriber>();
   readonly #end: () => void;
-  readonly #onIdle: () => void;
   #isReading = false;
   #isEnded = false;
   #isStdinEnded = false;
   readonly #patience: NodeJS.Timeout | undefined;
+  #idle: NodeJS.Timeout | undefined;
 
   /** Without a socket it is that of a process that says and hears nothing; {@link close} ends it. */
-  constructor(
-    socket: PacketSocket | undefined,
-    o: { hasStdin: boolean; keepsStdinOpen: boolean; onIdle?: () => void },
-  ) {
+  constructor(socket: PacketSocket | undefined, o: { hasStdin: boolean; keepsStdinOpen: boolean }) {
     this.#socket = socket;
     this.#hasStdin = o.hasStdin;
     this.#keepsStdinOpen = o.keepsStdinOpen;
-    this.#onIdle = o.onIdle ?? (() => {});
     const { promise, resolve } = withResolvers<void>();
     this.ended = promise;
     this.#end = resolve;
@@ -63,10 +62,7 @@ export class Attachment {
   }
 
   /** Connects to conmon's attach socket. One that is gone, with its process, gives an attachment that has ended. */
-  static async connect(
-    path: string,
-    o: { hasStdin: boolean; keepsStdinOpen: boolean; onIdle?: () => void },
-  ): Promise<Attachment> {
+  static async connect(path: string, o: { hasStdin: boolean; keepsStdinOpen: boolean }): Promise<Attachment> {
     try {
       return new Attachment(await connectPackets(path), o);
     } catch (cause) {
@@ -88,6 +84,7 @@ export class Attachment {
       queueMicrotask(() => subscriber.end());
       return () => subscriber.leave();
     }
+    clearTimeout(this.#idle);
     this.#subscribers.add(subscriber);
     this.#read();
     return () => {
@@ -119,6 +116,7 @@ export class Attachment {
     if (this.#isEnded) return;
     this.#isEnded = true;
     clearTimeout(this.#patience);
+    clearTimeout(this.#idle);
     this.#socket?.close();
     for (const subscriber of this.#subscribers) subscriber.end();
     this.#subscribers.clear();
@@ -161,7 +159,9 @@ export class Attachment {
    */
   #rest(): void {
     const isNeeded = this.#hasStdin && !this.#keepsStdinOpen && !this.#isStdinEnded;
-    if (this.#subscribers.size === 0 && this.#isReading && !this.#isEnded && !isNeeded) this.#onIdle();
+    if (this.#subscribers.size > 0 || this.#isEnded || isNeeded) return;
+    clearTimeout(this.#idle);
+    this.#idle = setTimeout(() => this.close(), IDLE_MS).unref();
   }
 }
 

@@ -50,16 +50,21 @@ export class Exits implements Disposable {
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(execRoot: string, log: Log) {
-    this.directory = join(execRoot, 'exits');
+  private constructor(directory: string, log: Log) {
+    this.directory = directory;
     this.#log = log;
-    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    this.#watcher = watch(this.directory, (_, name) => {
-      if (name !== null && this.#watched.has(name)) this.look(name);
+  }
+
+  static open(execRoot: string, log: Log): Exits {
+    const exits = new Exits(join(execRoot, 'exits'), log);
+    mkdirSync(exits.directory, { recursive: true, mode: 0o700 });
+    exits.#watcher = watch(exits.directory, (_, name) => {
+      if (name !== null && exits.#watched.has(name)) exits.look(name);
     });
     // the timer finds the same, only later
-    this.#watcher.on('error', (err) => log.warn({ err }, 'exits cannot be watched'));
-    this.#watcher.unref();
+    exits.#watcher.on('error', (err) => log.warn({ err }, 'exits cannot be watched'));
+    exits.#watcher.unref();
+    return exits;
   }
 
   /** Tells of each container once per run. What ended while nobody listened comes with the first listener. */

@@ -51,14 +51,16 @@ export class Runtime implements AsyncDisposable {
     runtimes: Runtimes;
     conmonPath: string;
     cgroups: CgroupLayout;
+    host: SpecHost;
+    exits: Exits;
     log: Log;
   }) {
     this.#execRoot = o.execRoot;
     this.#runtimes = o.runtimes;
     this.#conmonPath = o.conmonPath;
     this.#cgroups = o.cgroups;
-    this.#host = specHost(o.cgroups);
-    this.#exits = new Exits(o.execRoot, o.log);
+    this.#host = o.host;
+    this.#exits = o.exits;
     this.#log = o.log;
   }
 
@@ -74,7 +76,8 @@ export class Runtime implements AsyncDisposable {
     if (conmonPath === undefined) throw fail.host('conmon not found: install conmon');
     mkdirSync(bundlesOf(o.execRoot), { recursive: true, mode: 0o700 });
     const runtimes = await Runtimes.open(o);
-    const runtime = new Runtime({ ...o, runtimes, conmonPath });
+    const exits = Exits.open(o.execRoot, o.log);
+    const runtime = new Runtime({ ...o, runtimes, conmonPath, host: specHost(o.cgroups), exits });
     runtime.#watchLeft();
     return runtime;
   }
@@ -217,7 +220,6 @@ export class Runtime implements AsyncDisposable {
     const connection = Attachment.connect(bundle.path('attach'), {
       hasStdin: facts.hasStdin,
       keepsStdinOpen: facts.keepsStdinOpen,
-      onIdle: () => void connection.then((attachment) => attachment.close()),
     });
     this.#attachments.set(id, connection);
     const forget = () => {

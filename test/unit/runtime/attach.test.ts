@@ -193,34 +193,42 @@ test('a sink that throws or fails is dropped like a slow one', async () => {
   assert.deepEqual(good.heard, ['1a', '1b', 'end']);
 });
 
-test('one who leaves hears no more; with the last one the connection is idle', async () => {
+test('one who leaves hears no more; some time after the last one the connection is given up', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const socket = new FakeSocket();
-  let idle = 0;
-  const attachment = new Attachment(socket, { ...open, onIdle: () => idle++ });
-  const [first, second] = [new FakeSink(), new FakeSink()];
+  const attachment = new Attachment(socket, open);
+  const [first, second, third] = [new FakeSink(), new FakeSink(), new FakeSink()];
   const leaveFirst = attachment.subscribe(first, bound);
   const leaveSecond = attachment.subscribe(second, bound);
   leaveFirst();
   leaveFirst();
   socket.say(1, 'a');
   await turn();
-  assert.deepEqual([first.heard, second.heard, idle], [[], ['1a'], 0]);
+  assert.deepEqual([first.heard, second.heard], [[], ['1a']]);
   leaveSecond();
-  assert.equal(idle, 1);
-  attachment.close();
+  t.mock.timers.tick(900);
+  const leaveThird = attachment.subscribe(third, bound); // just in time
+  t.mock.timers.tick(10_000);
+  assert.equal(attachment.isEnded, false);
+  leaveThird();
+  t.mock.timers.tick(1000);
+  await attachment.ended;
+  assert.deepEqual([socket.isClosed, third.heard], [true, []]);
 });
 
-test('a connection whose end would end stdin is kept until stdin has ended', async () => {
+test('a connection whose end would end stdin is kept until stdin has ended', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
   const socket = new FakeSocket();
-  let idle = 0;
-  const attachment = new Attachment(socket, { hasStdin: true, keepsStdinOpen: false, onIdle: () => idle++ });
+  const attachment = new Attachment(socket, { hasStdin: true, keepsStdinOpen: false });
   attachment.subscribe(new FakeSink(), bound)();
-  assert.equal(idle, 0);
+  t.mock.timers.tick(10_000);
+  assert.equal(attachment.isEnded, false);
   await attachment.write(Buffer.from('x'));
   attachment.endStdin();
   await attachment.write(Buffer.from('too late'));
-  assert.deepEqual([socket.written, socket.isEnded, idle], [['x'], true, 1]);
-  attachment.close();
+  assert.deepEqual([socket.written, socket.isEnded], [['x'], true]);
+  t.mock.timers.tick(1000);
+  await attachment.ended;
 });
 
 test('stdin that is to stay open has no end; without stdin bytes go nowhere', async () => {

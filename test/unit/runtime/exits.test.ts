@@ -18,7 +18,7 @@ class World {
   constructor(t: TestContext) {
     this.root = mkdtempSync(join(tmpdir(), 'skt-exits-'));
     mkdirSync(bundlesOf(this.root));
-    this.exits = new Exits(this.root, silentLog);
+    this.exits = Exits.open(this.root, silentLog);
     t.after(() => {
       this.exits[Symbol.dispose]();
       for (const process of this.#processes) process.kill('SIGKILL');
