@@ -60,6 +60,7 @@ for (const [name, rule] of mended) {
       '6000000',
     );
     await engine.ok(['rmi', `${proxy.host}/box:1`]);
+    assert.deepEqual(readdirSync(join(engine.dataRoot, 'staging'), { recursive: true }), []);
   });
 }
 
@@ -112,7 +113,11 @@ for (const [name, rule, words] of fatal) {
     assert.equal(code, 1, stdout);
     assert.match(stderr, words);
     assert.deepEqual(await engine.json('/images/json?all=1'), []);
-    assert.deepEqual(readdirSync(join(engine.dataRoot, 'staging')), []);
+    assert.deepEqual(
+      readdirSync(join(engine.dataRoot, 'staging'), { recursive: true }),
+      [],
+      await engine.log(),
+    );
     assert.deepEqual(await engine.leftovers(), []);
   });
 }
