@@ -6,7 +6,7 @@ import { withResolvers } from '../lib/promises.ts';
  * A client that closed its sending half may have said all it wants (`nc`, `socat`) or be dead: on a Unix socket both
  * look the same. Short answers are still owed to it; what takes longer than this is given up, as dockerd does at once.
  */
-const HALF_CLOSED_GRACE_MS = 2000;
+const HALF_CLOSED_GRACE_MS = 500;
 
 /** Why a request's work is to stop. */
 export class Departure extends Error {

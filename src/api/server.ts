@@ -48,6 +48,7 @@ export function serveOn(server: Server<typeof EngineRequest>, serve: Serve): voi
 export function refuse(res: ServerResponse, text: string): void {
   res.sendDate = false;
   res.shouldKeepAlive = false;
+  res.useChunkedEncodingByDefault = false; // the end of the connection is that of the text
   const [, status = '400', reason = 'Bad Request'] = /^(\d+) (.*)$/.exec(text) ?? [];
   res.writeHead(Number(status), reason, { 'Content-Type': 'text/plain; charset=utf-8', Connection: 'close' });
   res.end(text);

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { Readable, Writable } from 'node:stream';
+import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { messageOf } from '../errors.ts';
 import type { ApiContext } from './context.ts';
 import { takeoverOf } from './takeover.ts';
@@ -56,12 +56,25 @@ export async function serveSession(
       ? `HTTP/1.1 200 OK\r\nContent-Type: ${RAW}\r\n`
       : `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n`;
   socket.write(`${head}${o.withDaemonHeaders ? daemonHeaders(ctx) : ''}\r\n`);
+  const input = inputOf(socket);
   try {
-    await session.pump({ input: socket, output: socket, isFramed: !session.isTty, signal });
+    await session.pump({ input, output: socket, isFramed: !session.isTty, signal });
   } catch (cause) {
     if (!signal.aborted) socket.write(`Error attaching: ${messageOf(cause)}\n`);
   }
+  input.destroy();
   sayGoodbye(socket);
+}
+
+/**
+ * What the client says, as a stream of its own: whoever reads a stream to its end destroys it, which would take the
+ * other direction along. For the same reason this is no `pipeline`.
+ */
+function inputOf(socket: Socket): Readable {
+  const input = new PassThrough();
+  socket.pipe(input);
+  socket.once('close', () => input.end());
+  return input;
 }
 
 function daemonHeaders({ res }: ApiContext): string {

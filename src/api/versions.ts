@@ -87,7 +87,7 @@ export class Versions {
 
   /** Clients from before JSON errors get bare text; a prefix that is refused counts as well. */
   isTextOnly(prefix: string | undefined): boolean {
-    if (prefix === undefined || compareVersions(this.ceiling, '1.45') >= 0) return false;
+    if (prefix === undefined || this.axesOf(undefined).has('G125')) return false;
     return compareVersions(prefix, '1.23') <= 0;
   }
 }
