@@ -34,8 +34,7 @@ async function* counted(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 
 async function run(job: ExtractionJob): Promise<void> {
   process.umask(0);
-  process.chdir(`${job.directory}/diff`);
-  const extraction = Extraction.open({ ...job, isInside: true });
+  const extraction = Extraction.open(job);
   let uncollected = 0;
   await decompress(counted(process.stdin), job.compression, (bytes) => {
     extraction.push(bytes);

@@ -1,0 +1,348 @@
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  ftruncateSync,
+  futimesSync,
+  lchownSync,
+  linkSync,
+  lutimesSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  type Stats,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+} from 'node:fs';
+import { codeOf, fail } from '../errors.ts';
+import { makeNode, setXattr } from '../host/kernel.ts';
+import type { TarEntry, TarTime } from '../lib/tar.ts';
+import { baseOf, cleanName, directoryOf, diskPath, joined, LayerPaths, nameText } from './layer-paths.ts';
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, S_IFBLK, S_IFCHR, S_IFIFO } = constants;
+
+// OCI image-spec v1.1, layer.md, Whiteouts. Other names that begin like the opaque marker are aufs's own bookkeeping.
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+const bookkeeping = /(?:^|\/)\.wh\.\.wh\./;
+
+const DIRECTORY_MODE = 0o755;
+const SPECIAL_BITS = 0o7000;
+
+/** What an entry says about the inode that it becomes. */
+interface Settings {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Seconds. */
+  readonly modifiedAt: number;
+  readonly accessedAt: number;
+  readonly xattrs: ReadonlyMap<string, Buffer>;
+}
+
+/** A regular file that the caller writes and then hands to {@link LayerTree.finishFile}. */
+export interface OpenFile {
+  readonly path: string;
+  readonly fd: number;
+  readonly entry: TarEntry;
+}
+
+/**
+ * Builds the tree of one layer from its tar entries, in overlayfs's own terms for deletions. Later entries replace
+ * earlier ones, directories merge. Nothing is ever created, changed or removed outside the layer's directory:
+ * see {@link LayerPaths}; what is created is created exclusively, which never follows a link.
+ */
+export class LayerTree {
+  readonly #paths: LayerPaths;
+  /** Takes a file with content out of the tree: it is replaced, but its bytes are still part of the tar. */
+  readonly #putAside: (path: string) => void;
+  readonly #isExact: boolean;
+  /** What a directory gets when nothing will be created in it any more. */
+  readonly #pending = new Map<string, Settings>();
+  #hasRemovedDirectories = false;
+  #sizeBytes = 0;
+  #ignoredXattrs = 0;
+
+  private constructor(paths: LayerPaths, isExact: boolean, putAside: (path: string) => void) {
+    this.#paths = paths;
+    this.#isExact = isExact;
+    this.#putAside = putAside;
+  }
+
+  /** Works in an empty directory. */
+  static open(root: string, o: { putAside: (path: string) => void }): LayerTree {
+    const paths = new LayerPaths(root);
+    return new LayerTree(paths, isExact(paths), o.putAside);
+  }
+
+  /** Bytes of all regular files, each counted once. */
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Extended attributes that this file system, or overlayfs, has no place for. */
+  get ignoredXattrs(): number {
+    return this.#ignoredXattrs;
+  }
+
+  /** What to call a place in the tree in a system call. */
+  disk(path: string): string | Buffer {
+    return this.#paths.disk(path);
+  }
+
+  /** Creates what the entry describes. A file with content comes back open. */
+  add(entry: TarEntry): OpenFile | undefined {
+    const name = cleanName(entry.name);
+    // the root belongs to the engine, as in dockerd
+    if (name === '') return undefined;
+    const base = baseOf(name);
+    if (base === OPAQUE && !bookkeeping.test(directoryOf(name)))
+      this.#makeOpaque(this.#enter(directoryOf(name)));
+    else if (bookkeeping.test(name)) return undefined;
+    else if (base.startsWith(WHITEOUT)) this.#whiteOut(directoryOf(name), base.slice(WHITEOUT.length));
+    else return this.#create(this.#place(name), entry);
+    return undefined;
+  }
+
+  /** Gives a written file its owner, mode, attributes and time, and closes it. */
+  finishFile({ path, fd, entry }: OpenFile): void {
+    const settings = settingsOf(entry);
+    if (entry.size > endOf(entry)) ftruncateSync(fd, entry.size);
+    if (this.#mustOwn(settings)) fchownSync(fd, settings.uid, settings.gid);
+    if (this.#mustSetMode(settings.mode)) fchmodSync(fd, settings.mode);
+    this.#setXattrs(path, settings);
+    futimesSync(fd, settings.accessedAt, settings.modifiedAt);
+    closeSync(fd);
+    this.#sizeBytes += entry.size;
+  }
+
+  /** Settles the directories, once everything is in them. */
+  finish(): void {
+    for (const [path, settings] of this.#pending) {
+      // since it was listed, another entry may have put a link in its place or on the way there
+      if (this.#hasRemovedDirectories && this.#paths.resolve(path) !== path) continue;
+      const disk = this.#paths.disk(path);
+      if (this.#mustOwn(settings)) lchownSync(disk, settings.uid, settings.gid);
+      if (!this.#isExact || settings.mode !== DIRECTORY_MODE) chmodSync(disk, settings.mode);
+      this.#setXattrs(path, settings);
+      utimesSync(disk, settings.accessedAt, settings.modifiedAt);
+    }
+  }
+
+  #create(path: string, entry: TarEntry): OpenFile | undefined {
+    switch (entry.type) {
+      case 'file':
+        return this.#openFile(path, entry);
+      case 'directory':
+        this.#makeDirectory(path);
+        this.#pending.set(path, settingsOf(entry));
+        return undefined;
+      case 'hardlink':
+        this.#link(path, entry);
+        return undefined;
+      case 'symlink':
+        this.#make(path, () => symlinkSync(diskPath(entry.linkName), this.#paths.disk(path)));
+        if (this.#mustOwn(entry)) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
+        break;
+      default: {
+        const mode = entry.mode | { fifo: S_IFIFO, character: S_IFCHR, block: S_IFBLK }[entry.type];
+        this.#make(path, () => makeNode(this.#paths.disk(path), mode, entry));
+        if (this.#mustOwn(entry)) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
+        if (this.#mustSetMode(entry.mode)) chmodSync(this.#paths.disk(path), entry.mode);
+      }
+    }
+    this.#setXattrs(path, entry);
+    this.#setTimes(path, entry);
+    return undefined;
+  }
+
+  /** An empty one is finished at once. */
+  #openFile(path: string, entry: TarEntry): OpenFile | undefined {
+    const flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
+    const fd = this.#make(path, () => openSync(this.#paths.disk(path), flags, entry.mode & ~SPECIAL_BITS));
+    const file = { path, fd, entry };
+    if (entry.fragments.length > 0) return file;
+    this.finishFile(file);
+    return undefined;
+  }
+
+  #makeDirectory(path: string): void {
+    try {
+      mkdirSync(this.#paths.disk(path), DIRECTORY_MODE);
+    } catch (cause) {
+      if (codeOf(cause) !== 'EEXIST') throw cause;
+      const found = this.#paths.look(path);
+      if (found?.isDirectory()) return;
+      this.#replaceByDirectory(path, found);
+    }
+    if (this.#hasRemovedDirectories) this.#pending.delete(path);
+    if (this.#isExact) return;
+    lchownSync(this.#paths.disk(path), 0, 0);
+    chmodSync(this.#paths.disk(path), DIRECTORY_MODE);
+  }
+
+  #replaceByDirectory(path: string, found: Stats | undefined): void {
+    if (found !== undefined) this.#remove(path, found);
+    mkdirSync(this.#paths.disk(path), DIRECTORY_MODE);
+    // the whiteout hid what is below; the directory that takes its place must go on doing so
+    if (isWhiteout(found)) this.#makeOpaque(path);
+  }
+
+  /** A hard link to something inside the layer, found as any other name is. Its header has the last word, as in dockerd. */
+  #link(path: string, entry: TarEntry): void {
+    const name = cleanName(entry.linkName);
+    const parent = this.#paths.resolve(directoryOf(name));
+    const target = parent === undefined ? undefined : joined(parent, baseOf(name));
+    const found = target === undefined || name === '' ? undefined : this.#paths.look(target);
+    if (target === undefined || found === undefined || found.isDirectory() || target === path)
+      throw fail.corrupt(`invalid hard link ${nameText(entry.name)} to ${nameText(entry.linkName)}`);
+    this.#make(path, () => linkSync(this.#paths.disk(target), this.#paths.disk(path)));
+    // only what differs: a change of owner would strip the file's capabilities
+    const isOwned = found.uid === entry.uid && found.gid === entry.gid;
+    if (!isOwned) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
+    const isModeRight = isOwned && (found.mode & 0o7777) === entry.mode;
+    if (!found.isSymbolicLink() && !isModeRight) chmodSync(this.#paths.disk(path), entry.mode);
+    this.#setXattrs(path, entry);
+    this.#setTimes(path, entry);
+  }
+
+  /** What this layer itself puts there stays: a whiteout speaks about the layers below. */
+  #whiteOut(directory: string, base: string): void {
+    if (base === '' || base === '.' || base === '..')
+      throw fail.corrupt(`invalid whiteout name ${WHITEOUT}${base}`);
+    const path = joined(this.#enter(directory), base);
+    try {
+      makeNode(this.#paths.disk(path), S_IFCHR, { major: 0, minor: 0 });
+    } catch (cause) {
+      if (codeOf(cause) !== 'EEXIST') throw cause;
+      if (this.#paths.look(path)?.isDirectory()) this.#makeOpaque(path);
+    }
+  }
+
+  #makeOpaque(path: string): void {
+    setXattr(this.#paths.disk(path), 'trusted.overlay.opaque', Buffer.from('y'));
+  }
+
+  /** The real place of a name, its parents made where they are missing. */
+  #place(name: string): string {
+    return joined(this.#enter(directoryOf(name)), baseOf(name));
+  }
+
+  #enter(directory: string): string {
+    const real = this.#paths.resolve(directory, (path, found) => {
+      if (found === undefined) this.#makeDirectory(path);
+      else if (isWhiteout(found)) this.#replaceByDirectory(path, found);
+      else throw fail.corrupt(`${nameText(path)} is not a directory, but has entries in it`);
+    });
+    return real ?? '';
+  }
+
+  /** Creates something exclusively; what is in its place goes first. */
+  #make<T>(path: string, create: () => T): T {
+    try {
+      return create();
+    } catch (cause) {
+      if (codeOf(cause) !== 'EEXIST') throw cause;
+    }
+    const found = this.#paths.look(path);
+    if (found !== undefined) this.#remove(path, found);
+    return create();
+  }
+
+  #remove(path: string, found: Stats): void {
+    const disk = this.#paths.disk(path);
+    if (found.isDirectory()) {
+      this.#hasRemovedDirectories = true;
+      this.#paths.forget();
+      for (const name of readdirSync(disk, 'latin1')) {
+        const child = joined(path, name);
+        const stats = this.#paths.look(child);
+        if (stats !== undefined) this.#remove(child, stats);
+      }
+      rmdirSync(disk);
+      return;
+    }
+    if (found.isSymbolicLink()) this.#paths.forget();
+    if (!found.isFile() || found.size === 0) unlinkSync(disk);
+    else {
+      if (found.nlink === 1) this.#sizeBytes -= found.size;
+      this.#putAside(path);
+    }
+  }
+
+  #mustOwn({ uid, gid }: Pick<Settings, 'uid' | 'gid'>): boolean {
+    return !this.#isExact || uid !== 0 || gid !== 0;
+  }
+
+  #mustSetMode(mode: number): boolean {
+    return !this.#isExact || (mode & SPECIAL_BITS) !== 0;
+  }
+
+  /** Last but the times, because a change of owner drops capabilities. */
+  #setXattrs(path: string, { xattrs }: Pick<Settings, 'xattrs'>): void {
+    for (const [name, value] of xattrs) {
+      // overlayfs's own words: a layer must not steer how layers are put together
+      if (name.startsWith('trusted.overlay.')) {
+        this.#ignoredXattrs++;
+        continue;
+      }
+      try {
+        setXattr(this.#paths.disk(path), name, value);
+      } catch (cause) {
+        const code = codeOf(cause);
+        if (code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'EPERM') throw cause;
+        this.#ignoredXattrs++;
+      }
+    }
+  }
+
+  #setTimes(path: string, entry: TarEntry): void {
+    const { accessedAt, modifiedAt } = settingsOf(entry);
+    lutimesSync(this.#paths.disk(path), accessedAt, modifiedAt);
+  }
+}
+
+/**
+ * Whether new files get exactly the owner and mode that are asked for: no umask, no default ACL, no inherited group.
+ * Then most files need no further call for either.
+ */
+function isExact(paths: LayerPaths): boolean {
+  const probe = paths.disk('.probe');
+  const fd = openSync(probe, O_CREAT | O_EXCL | O_WRONLY, 0o777);
+  try {
+    const { mode, uid, gid } = fstatSync(fd);
+    return (mode & 0o7777) === 0o777 && uid === 0 && gid === 0;
+  } finally {
+    closeSync(fd);
+    unlinkSync(probe);
+  }
+}
+
+function isWhiteout(found: Stats | undefined): boolean {
+  return found?.isCharacterDevice() === true && found.rdev === 0;
+}
+
+function endOf({ fragments }: TarEntry): number {
+  const last = fragments[fragments.length - 1];
+  return last === undefined ? 0 : last.offset + last.length;
+}
+
+function settingsOf({ mode, uid, gid, modifiedAt, accessedAt, xattrs }: TarEntry): Settings {
+  const modified = secondsOf(modifiedAt);
+  // as dockerd: where no access is told, or an earlier one, it is the modification
+  const accessed = accessedAt === undefined ? modified : Math.max(modified, secondsOf(accessedAt));
+  return { mode, uid, gid, modifiedAt: modified, accessedAt: accessed, xattrs };
+}
+
+/** The end of the times that dockerd can tell; whatever lies outside becomes 1970, there as here. */
+const MAX_SECONDS = 9_223_372_036;
+
+/** Seconds for Node's calls. Cut to microseconds, which a double holds without rounding up to the next second. */
+function secondsOf({ seconds, nanos }: TarTime): number {
+  return seconds < 0 || seconds > MAX_SECONDS ? 0 : seconds + Math.floor(nanos / 1000) / 1e6;
+}

@@ -1,0 +1,269 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { lstat, mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { codeOf, Failure, fail, messageOf } from '../errors.ts';
+import { readIfThere, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
+import { syncFileSystem } from '../host/kernel.ts';
+import { type Digest, shortDigest } from '../lib/digest.ts';
+import { Semaphore } from '../lib/locks.ts';
+import type { Log } from '../lib/log.ts';
+import type { Compression } from './decompression.ts';
+import type { ExtractedLayer } from './extraction.ts';
+import { type ExtractionProgram, extractionNodeFlags, runExtraction } from './extractor.ts';
+import { formatLayer, type PublishedLayer, parseLayer } from './layer-records.ts';
+import { mountRootfs, unmountRootfs } from './rootfs.ts';
+import { TarSplit } from './tar-split.ts';
+
+/** A layer that is unpacked and verified, but not yet safe from a power cut. */
+export interface StagedLayer extends PublishedLayer {
+  readonly leaseId: string;
+  /** Where it lies until it is published. */
+  readonly directory: string;
+}
+
+/** A directory in `layers/`: a layer, or what is left of one. */
+export type LayerOnDisk = (PublishedLayer & { readonly isJunk: false }) | JunkLayer;
+
+/** A directory that is not a whole layer. */
+export interface JunkLayer {
+  readonly dirId: string;
+  readonly isJunk: true;
+}
+
+/**
+ * The layers on disk: unpacks them in children of its own, a few at a time, keeps each in a directory of its own under
+ * `layers/`, gives back their tars, and stacks them into root file systems. Knows no records: who needs a layer, and
+ * whether two want the same one, is the caller's business. Owns `layers/` and `staging/` in the data root.
+ */
+export class Layers {
+  readonly #layersDir: string;
+  readonly #stagingDir: string;
+  readonly #program: ExtractionProgram;
+  readonly #turns: Semaphore;
+  readonly #log: Log;
+
+  private constructor(o: { dataRoot: string; program: ExtractionProgram; parallel: number; log: Log }) {
+    this.#layersDir = join(o.dataRoot, 'layers');
+    this.#stagingDir = join(o.dataRoot, 'staging');
+    this.#program = o.program;
+    this.#turns = new Semaphore(o.parallel);
+    this.#log = o.log;
+  }
+
+  /** `childPath` is the program extract-layer; `childArgs` replaces the flags that keep its memory low. */
+  static async open(o: {
+    dataRoot: string;
+    childPath: string;
+    childArgs?: readonly string[];
+    parallel: number;
+    log: Log;
+  }): Promise<Layers> {
+    const program = { path: o.childPath, nodeFlags: o.childArgs ?? extractionNodeFlags };
+    const layers = new Layers({ dataRoot: o.dataRoot, program, parallel: o.parallel, log: o.log });
+    try {
+      for (const directory of [layers.#layersDir, layers.#stagingDir])
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw hostFailure('cannot prepare the data root', cause);
+    }
+    return layers;
+  }
+
+  /**
+   * Unpacks one layer: compressed bytes in, a staged directory out, its tar proven to be `diffId`. The input fails by
+   * itself if it is not what was asked for, and then this fails with its error. Waits for its turn; after a failure
+   * or an abort nothing is left. `maxBytes` is the most that the tar may have.
+   */
+  async extract(
+    input: Readable,
+    o: {
+      leaseId: string;
+      compression: Compression;
+      diffId: Digest;
+      maxBytes?: number;
+      onProgress?: (compressedBytes: number) => void;
+      signal: AbortSignal;
+    },
+  ): Promise<StagedLayer> {
+    input.on('error', () => {}); // one that fails before its turn is told then
+    try {
+      await using _turn = await this.#turns.hold({ signal: o.signal });
+      const dirId = newDirId();
+      const directory = await this.#stage(o.leaseId, dirId);
+      try {
+        const { compression, maxBytes, onProgress, signal } = o;
+        const job = { directory, compression, ...(maxBytes !== undefined && { maxBytes }) };
+        const layer = await runExtraction(this.#program, input, job, { onProgress, signal });
+        this.#check(layer, o.diffId);
+        const { diffId, sizeBytes, tarBytes } = layer;
+        return { dirId, diffId, sizeBytes, tarBytes, leaseId: o.leaseId, directory };
+      } catch (cause) {
+        await this.#discard(o.leaseId, directory);
+        throw cause;
+      }
+    } finally {
+      input.destroy();
+    }
+  }
+
+  /**
+   * Makes a staged layer durable and moves it to its place. One sync of the file system covers all of its files; the
+   * rename comes after it, so what is in `layers/` is whole. After a failure nothing is left.
+   */
+  async publish(staged: StagedLayer): Promise<PublishedLayer> {
+    const { dirId, diffId, sizeBytes, tarBytes } = staged;
+    const layer = { dirId, diffId, sizeBytes, tarBytes };
+    try {
+      await writeFile(join(staged.directory, 'layer.json'), formatLayer(layer), { mode: 0o600 });
+      await syncFileSystem(staged.directory);
+      await rename(staged.directory, this.#directoryOf(dirId));
+      // the other end of the move need not last: what is staged is swept at boot
+      await syncDirectory(this.#layersDir);
+    } catch (cause) {
+      await this.#discard(staged.leaseId, staged.directory);
+      throw hostFailure(`cannot publish layer ${shortDigest(diffId)}`, cause);
+    }
+    await this.#dropIfEmpty(staged.leaseId);
+    return layer;
+  }
+
+  /** Every directory in `layers/`, by its `layer.json`. One that lacks it or its parts is junk. */
+  async *list(): AsyncGenerator<LayerOnDisk, void, undefined> {
+    for (const dirId of await readdir(this.#layersDir)) {
+      const layer = await this.#read(dirId);
+      yield layer === undefined ? { dirId, isJunk: true } : { ...layer, isJunk: false };
+    }
+  }
+
+  /** Removes a layer, or junk; absent is fine. It is gone from `layers/` at once and for good, whole. */
+  async remove(dirId: string): Promise<void> {
+    const grave = join(this.#stagingDir, `removed-${newDirId()}`);
+    try {
+      await renameDurable(this.#directoryOf(dirId), grave);
+      await removeTree(grave);
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT') throw hostFailure(`cannot remove layer ${dirId}`, cause);
+    }
+  }
+
+  /** Removes what earlier runs left in `staging/`, but for these leases. Call it while nothing is under way. */
+  async sweepStaging(keepLeases: ReadonlySet<string>): Promise<void> {
+    for (const name of await readdir(this.#stagingDir)) {
+      if (!keepLeases.has(name)) await removeTree(join(this.#stagingDir, name));
+    }
+  }
+
+  /** The layer's exact tar. Throws `CORRUPT` in mid-stream if parts of it are gone; it does not check their content. */
+  tar(dirId: string): Readable {
+    return Readable.from(tarOf(this.#directoryOf(dirId)), { objectMode: false });
+  }
+
+  /** True if the layer's files still make up the tar that `diffId` names. */
+  async verify(dirId: string, diffId: Digest, { signal }: { signal?: AbortSignal } = {}): Promise<boolean> {
+    const hash = createHash('sha256');
+    try {
+      for await (const bytes of tarOf(this.#directoryOf(dirId))) {
+        signal?.throwIfAborted();
+        hash.update(bytes);
+      }
+    } catch (cause) {
+      if (cause instanceof Failure && cause.code === 'CORRUPT') return false;
+      throw cause;
+    }
+    return `sha256:${hash.digest('hex')}` === diffId;
+  }
+
+  /**
+   * Mounts these layers, lowest first, under the container's `upper/`, and returns the place, `merged/`. Mounted
+   * already is fine.
+   */
+  async mountRootfs(o: { dirIds: readonly string[]; containerDir: string }): Promise<string> {
+    return mountRootfs({ layersDir: this.#layersDir, ...o });
+  }
+
+  /** Undoes {@link mountRootfs}; not mounted, or no such container, is fine. */
+  async unmountRootfs(containerDir: string): Promise<void> {
+    await unmountRootfs(containerDir);
+  }
+
+  #directoryOf(dirId: string): string {
+    if (!/^[^/]+$/.test(dirId) || dirId === '.' || dirId === '..')
+      throw new Error(`no directory ID: ${dirId}`);
+    return join(this.#layersDir, dirId);
+  }
+
+  async #stage(leaseId: string, dirId: string): Promise<string> {
+    const directory = join(this.#stagingDir, leaseId, dirId);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await mkdir(join(directory, 'diff'), { mode: 0o755 });
+        return directory;
+      } catch (cause) {
+        // another layer of this lease may have been the last to leave, and closed the door behind it
+        if (codeOf(cause) !== 'ENOENT' || attempt === 3) throw hostFailure('cannot stage a layer', cause);
+      }
+    }
+  }
+
+  #check({ diffId, ignoredXattrs }: ExtractedLayer, wanted: Digest): void {
+    if (diffId !== wanted)
+      throw fail.corrupt(`layer verification failed: expected ${wanted}, unpacked ${diffId}`);
+    if (ignoredXattrs > 0)
+      this.#log.warn(
+        { layer: diffId, xattrs: ignoredXattrs },
+        'extended attributes of a layer were left out',
+      );
+  }
+
+  async #discard(leaseId: string, directory: string): Promise<void> {
+    try {
+      await removeTree(directory);
+      await this.#dropIfEmpty(leaseId);
+    } catch (err) {
+      // the cause of it all matters more; what is left is swept at the next start
+      this.#log.warn({ err, directory }, 'a staged layer could not be removed');
+    }
+  }
+
+  async #dropIfEmpty(leaseId: string): Promise<void> {
+    try {
+      await rmdir(join(this.#stagingDir, leaseId));
+    } catch (cause) {
+      const code = codeOf(cause);
+      if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOENT') throw cause;
+    }
+  }
+
+  async #read(dirId: string): Promise<PublishedLayer | undefined> {
+    const directory = join(this.#layersDir, dirId);
+    try {
+      const text = await readIfThere(join(directory, 'layer.json'));
+      const layer = text === undefined ? undefined : parseLayer(dirId, text.toString());
+      if (layer === undefined || !(await lstat(join(directory, 'diff'))).isDirectory()) return undefined;
+      return (await lstat(join(directory, 'tar-split'))).size > 0 ? layer : undefined;
+    } catch (cause) {
+      this.#log.debug({ err: cause, directory }, 'no whole layer');
+      return undefined;
+    }
+  }
+}
+
+/** Short, so that 128 of them fit a mount's options: 13 characters of 5 bits. */
+function newDirId(): string {
+  const bits = randomBytes(8).readBigUInt64BE() | (1n << 64n);
+  return bits.toString(32).slice(-13);
+}
+
+async function* tarOf(directory: string): AsyncGenerator<Buffer, void, undefined> {
+  using split = TarSplit.open(directory);
+  yield* split.stream();
+}
+
+function hostFailure(what: string, cause: unknown): Failure {
+  if (cause instanceof Failure) return cause;
+  const code = codeOf(cause);
+  if (code === 'ENOSPC' || code === 'EDQUOT') return fail.noSpace(`no space left on device: ${what}`);
+  return fail.host(`${what}: ${messageOf(cause)}`, cause);
+}
