@@ -6,13 +6,13 @@ import { withResolvers } from '../lib/promises.ts';
 /** Takes what a process writes. */
 export interface OutputSink {
   /**
-   * A promise says "not so fast": until it resolves, output is kept for this sink up to its bound. Without a promise
-   * the sink has taken it.
+   * A promise says "not so fast": until it resolves, output is kept for this sink up to its bound, and beyond it the
+   * process waits, as at a pipe. Without a promise the sink has taken it.
    */
   onOutput(stream: 1 | 2, data: Buffer): Promise<void> | undefined;
   /** The process has ended, and everything it wrote was given. */
   onEnd(): void;
-  /** It was too slow, and gets nothing more. */
+  /** It took nothing for seconds while the process waited for it, and gets nothing more. */
   onDropped?(): void;
 }
 
@@ -25,6 +25,9 @@ const STDERR_PACKET = 3;
  */
 const PATIENCE_MS = 5000;
 
+/** How long a process waits for a subscriber that takes nothing at all. */
+const STALL_MS = 5000;
+
 /** How long a connection outlives its last subscriber: another may be on its way. */
 const IDLE_MS = 1000;
 
@@ -34,7 +37,8 @@ const DRAIN_MS = 2000;
 /**
  * The daemon's one connection to a process's streams, shared by any number of clients. It remembers nothing: who
  * subscribes late has missed what came before. Reading begins with the first subscriber, so that whoever attaches
- * before the start gets the first byte. A client that is slow is dropped at its bound; nobody ever holds the process up.
+ * before the start gets the first byte. A slow client slows the process down, so that it misses nothing; one that does not
+ * read at all is dropped, so that nobody can hold the process up.
  */
 export class Attachment {
   /** Resolves when the process's output is over. What a slow subscriber has not taken yet, it still gets. */
@@ -126,6 +130,7 @@ export class Attachment {
   /** Gives what a process that is gone has left in the connection, then lets go of it. */
   async drain(): Promise<void> {
     this.#read();
+    for (const subscriber of this.#subscribers) subscriber.unbind();
     await Promise.race([this.ended, sleep(DRAIN_MS, undefined, { ref: false })]);
     this.close();
   }
@@ -146,6 +151,7 @@ export class Attachment {
       const stream = packet[0] === STDERR_PACKET ? 2 : 1;
       const data = packet.subarray(1);
       for (const subscriber of this.#subscribers) subscriber.give(stream, data);
+      for (const subscriber of this.#subscribers) if (subscriber.isFull) await subscriber.room();
     }
   }
 
@@ -168,10 +174,11 @@ export class Attachment {
 /** One client's place at a process's output, with what it has not taken yet. */
 class Subscriber {
   readonly #sink: OutputSink;
-  readonly #maxBytes: number;
+  #maxBytes: number;
   readonly #onDropped: () => void;
   readonly #queue: [1 | 2, Buffer][] = [];
   #queuedBytes = 0;
+  #onTaken: () => void = () => {};
   #isBusy = false;
   #isEnding = false;
   #isGone = false;
@@ -185,11 +192,31 @@ class Subscriber {
   give(stream: 1 | 2, data: Buffer): void {
     if (this.#isGone) return;
     if (!this.#isBusy) this.#hand(stream, data);
-    else if (this.#queuedBytes + data.length > this.#maxBytes) this.#drop();
     else {
       this.#queue.push([stream, data]);
       this.#queuedBytes += data.length;
     }
+  }
+
+  get isFull(): boolean {
+    return this.#queuedBytes > this.#maxBytes && !this.#isGone;
+  }
+
+  /** Resolves when there is room again, or when it was dropped because it took nothing. */
+  async room(): Promise<void> {
+    while (this.isFull) {
+      const { promise, resolve } = withResolvers<boolean>();
+      this.#onTaken = () => resolve(true);
+      const timer = setTimeout(() => resolve(false), STALL_MS);
+      if (!(await promise)) this.#drop();
+      clearTimeout(timer);
+    }
+  }
+
+  /** The process is gone, and what is left is little: takes all of it at once. */
+  unbind(): void {
+    this.#maxBytes = Number.POSITIVE_INFINITY;
+    this.#onTaken();
   }
 
   /** No more will come: what is queued is still given. */
@@ -201,6 +228,7 @@ class Subscriber {
   leave(): void {
     this.#isGone = true;
     this.#queue.length = 0;
+    this.#onTaken();
   }
 
   #hand(stream: 1 | 2, data: Buffer): void {
@@ -225,6 +253,7 @@ class Subscriber {
       if (stream === undefined || data === undefined) break;
       this.#queuedBytes -= data.length;
       this.#hand(stream, data);
+      this.#onTaken();
     }
     if (this.#isEnding && !this.#isBusy) this.#close();
   }

@@ -28,7 +28,7 @@ before(async () => {
 after(async () => {
   await engine.clear();
   await engine.stop();
-  const left = await engine.leftovers();
+  const left = await engine.remains();
   await engine[Symbol.asyncDispose]();
   await registry[Symbol.asyncDispose]();
   assert.deepEqual(left, []);
@@ -394,6 +394,22 @@ test('a client that is gone leaves nothing attached', async () => {
   assert.equal(await engine.ok(['inspect', '-f', '{{.State.Running}}', 'chatty']), 'true');
   await engine.ok(['rm', '-f', 'chatty']);
 });
+
+test('a client that reads slowly misses nothing', async () => {
+  const reader = `docker run --rm ${box} sh -c 'seq 1000000 2500000' | (head -c 1000; sleep 2; cat) | sha256sum`;
+  const expected = await shell('seq 1000000 2500000 | sha256sum');
+  assert.equal(await shell(reader), expected);
+});
+
+async function shell(command: string): Promise<string> {
+  const child = spawn('sh', ['-c', command], { env: { ...process.env, ...engine.cliEnvironment() } });
+  let text = '';
+  child.stdout.on('data', (chunk) => {
+    text += chunk;
+  });
+  await once(child, 'close');
+  return text;
+}
 
 async function until(isTrue: () => Promise<boolean>, ms = 10_000): Promise<void> {
   for (const end = Date.now() + ms; Date.now() < end; await sleep(50)) if (await isTrue()) return;

@@ -25,7 +25,7 @@ before(async () => {
 after(async () => {
   await engine.clear();
   await engine.stop();
-  const left = await engine.leftovers();
+  const left = await engine.remains();
   await engine[Symbol.asyncDispose]();
   await registry[Symbol.asyncDispose]();
   assert.deepEqual(left, []);
@@ -78,7 +78,7 @@ test('a container that ended while no daemon ran: its true exit code and time, a
   );
   assert.equal(await engine.ok(['logs', id]), 'last words');
   assert.deepEqual(
-    (await engine.leftovers()).filter((line) => line.includes(id)),
+    (await engine.remains()).filter((line) => line.includes(id)),
     [],
   );
   await engine.ok(['rm', id]);
@@ -146,7 +146,7 @@ test('killed in the middle of starts and removals: records and kernel agree afte
       assert.ok(['created', 'running', 'exited'].includes(State), `round ${round}: ${Id} is ${State}`);
       await engine.get(`/containers/${Id}?force=1`, { method: 'DELETE' });
     }
-    assert.deepEqual(await engine.leftovers(), [], `after round ${round}`);
+    assert.deepEqual(await engine.remains(), [], `after round ${round}`);
   }
 });
 

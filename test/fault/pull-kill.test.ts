@@ -67,7 +67,7 @@ test(`killed at ${rounds} random instants, an image is absent or whole`, async (
     const listed = await engine.json<{ Id: string }[]>('/images/json?all=1');
     const staged = readdirSync(join(engine.dataRoot, 'staging'));
     assert.deepEqual(staged, [], `round ${round}: staging is empty after a restart`);
-    assert.deepEqual(await engine.leftovers(), [], `round ${round}: no mount, process or cgroup is left`);
+    assert.deepEqual(await engine.remains(), [], `round ${round}: no mount, process or cgroup is left`);
     const finished = readdirSync(join(engine.dataRoot, 'layers'));
     if (listed.length > 0) {
       whole++;

@@ -118,7 +118,7 @@ for (const [name, rule, words] of fatal) {
       [],
       await engine.log(),
     );
-    assert.deepEqual(await engine.leftovers(), []);
+    assert.deepEqual(await engine.remains(), []);
   });
 }
 
@@ -132,7 +132,7 @@ test('a client that leaves ends the pull', async () => {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   assert.deepEqual(readdirSync(join(engine.dataRoot, 'staging')), []);
-  assert.deepEqual(await engine.leftovers(), []);
+  assert.deepEqual(await engine.remains(), []);
 });
 
 async function fetchPull(path: string, signal: AbortSignal): Promise<void> {

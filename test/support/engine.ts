@@ -170,6 +170,14 @@ export class TestEngine implements AsyncDisposable {
     ];
   }
 
+  /** {@link leftovers} after a moment: children of a daemon that was killed end when they notice. */
+  async remains(): Promise<string[]> {
+    for (const until = Date.now() + 3000; Date.now() < until; await sleep(50)) {
+      if ((await this.leftovers()).length === 0) return [];
+    }
+    return this.leftovers();
+  }
+
   /** Removes every container through the API, so that {@link leftovers} must be empty but for the daemon itself. */
   async clear(): Promise<void> {
     for (const { Id } of await this.json<{ Id: string }[]>('/containers/json?all=1')) {

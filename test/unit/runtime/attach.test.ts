@@ -143,7 +143,7 @@ test('a slow subscriber is given what it missed, in order, and the end last', as
   assert.deepEqual(slow.heard, ['1a', '1b', '1c', 'end']);
 });
 
-test('a subscriber beyond its bound is dropped, and nobody else notices', async () => {
+test('beyond its bound a subscriber is waited for, and misses nothing', async () => {
   const socket = new FakeSocket();
   const attachment = new Attachment(socket, open);
   const [slow, quick] = [new FakeSink({ isSlow: true }), new FakeSink()];
@@ -151,16 +151,48 @@ test('a subscriber beyond its bound is dropped, and nobody else notices', async 
   attachment.subscribe(quick, bound);
   socket.say(1, 'first');
   socket.say(1, '12345678'); // just fits
-  await turn();
-  assert.deepEqual(slow.heard, ['1first']);
-  socket.say(1, '9');
-  await turn();
-  assert.deepEqual(slow.heard, ['1first', 'dropped']);
-  await slow.take();
+  socket.say(1, '9'); // does not: from here on the process waits
+  socket.say(1, 'next');
   socket.hangUp();
+  await turn();
+  assert.deepEqual(quick.heard, ['1first', '112345678', '19']);
+  for (let times = 0; times < 5; times++) await slow.take();
   await attachment.ended;
-  assert.deepEqual(slow.heard, ['1first', 'dropped']);
-  assert.deepEqual(quick.heard, ['1first', '112345678', '19', 'end']);
+  assert.deepEqual(quick.heard, ['1first', '112345678', '19', '1next', 'end']);
+  assert.deepEqual(slow.heard, quick.heard);
+});
+
+test('one that takes nothing at all for seconds is dropped, and the others go on', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const socket = new FakeSocket();
+  const attachment = new Attachment(socket, open);
+  const [stuck, quick] = [new FakeSink({ isSlow: true }), new FakeSink()];
+  attachment.subscribe(stuck, bound);
+  attachment.subscribe(quick, bound);
+  for (const text of ['first', '12345678', '9', 'next']) socket.say(1, text);
+  socket.hangUp();
+  await turn();
+  t.mock.timers.tick(4900);
+  await turn();
+  assert.deepEqual(stuck.heard, ['1first']);
+  t.mock.timers.tick(200);
+  await turn();
+  await attachment.ended;
+  assert.deepEqual(stuck.heard, ['1first', 'dropped']);
+  assert.deepEqual(quick.heard, ['1first', '112345678', '19', '1next', 'end']);
+});
+
+test('once the process is gone, what it left is taken in without waiting for anyone', async () => {
+  const socket = new FakeSocket();
+  const attachment = new Attachment(socket, open);
+  const slow = new FakeSink({ isSlow: true });
+  attachment.subscribe(slow, bound);
+  for (const text of ['first', '12345678', '9', 'next']) socket.say(1, text);
+  socket.hangUp();
+  await turn();
+  await attachment.drain();
+  for (let times = 0; times < 5; times++) await slow.take();
+  assert.deepEqual(slow.heard, ['1first', '112345678', '19', '1next', 'end']);
 });
 
 test('a sink that throws or fails is dropped like a slow one', async () => {
