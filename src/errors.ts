@@ -90,11 +90,11 @@ export const fail = {
     new Failure('BEING_REMOVED', 409, `removal of container ${ref} is already in progress`),
   startRemoved: () =>
     new Failure('BEING_REMOVED', 409, 'container is marked for removal and cannot be started'),
-  removeRunning: (name: string, id = '') =>
+  removeRunning: (name: string, id = '', status = 'running') =>
     new Failure(
       'REMOVE_RUNNING',
       409,
-      `cannot remove container "/${name}": container is running: stop the container before removing or force remove`,
+      `cannot remove container "/${name}": container is ${status}: stop the container before removing or force remove`,
       { facts: { id } },
     ),
   removePaused: (name: string, id = '') =>
@@ -119,6 +119,9 @@ export const fail = {
   /** The runtime's own words, and the exit code that they mean: see runtime/failure.ts. */
   startFailed: (message: string, o: { status: number; exitCode: number; cause?: unknown }) =>
     new StartFailure(o.status, message, o),
+  /** Why a container cannot have its new name, in the words and with the status of a creation. */
+  newNameRefused: ({ code, status, message }: Failure) =>
+    new Failure(code, status, `Error when allocating new name: ${message}`),
   noSuchUser: (user: string) =>
     new Failure('NO_SUCH_USER', 500, `unable to find user ${user}: no matching entries in passwd file`),
   noSuchGroup: (group: string) =>

@@ -26,7 +26,7 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     isRootfsReadonly: hostConfig.readonlyRootfs,
     process: {
       args: commandOf(record),
-      env: environmentOf(record, places.user.home),
+      env: environmentOf(record, { home: places.user.home, tty: config.tty }),
       cwd: config.workingDir === '' ? '/' : config.workingDir,
       user: places.user,
       terminal: config.tty,
@@ -86,11 +86,14 @@ const defaultReadonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys',
 
 const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** dockerd's order: what the engine sets, then the container's own, which wins; a bare name unsets. */
-function environmentOf({ config }: ContainerRecord, home: string): string[] {
+/** dockerd's order: what the engine sets, then each list, where the later wins; a bare name unsets. */
+export function environmentOf(
+  { config }: Pick<ContainerRecord, 'config'>,
+  { home, tty, more = [] }: { home: string; tty: boolean; more?: readonly string[] },
+): string[] {
   const variables = new Map<string, string>();
-  const preset = [defaultPath, `HOSTNAME=${config.hostname}`, ...(config.tty ? ['TERM=xterm'] : [])];
-  for (const variable of [...preset, ...(config.env ?? [])]) {
+  const preset = [defaultPath, `HOSTNAME=${config.hostname}`, ...(tty ? ['TERM=xterm'] : [])];
+  for (const variable of [...preset, ...(config.env ?? []), ...more]) {
     const [name = ''] = variable.split('=', 1);
     if (variable.includes('=')) variables.set(name, variable);
     else variables.delete(name);
@@ -140,7 +143,8 @@ function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {
   };
 }
 
-function securityOf({ securityOpt }: HostConfig): {
+/** What the security options say; throws 500, as dockerd does, for one that is none. */
+export function securityOf({ securityOpt }: Pick<HostConfig, 'securityOpt'>): {
   seccomp: BundleSpec['seccomp'];
   noNewPrivileges: boolean;
 } {

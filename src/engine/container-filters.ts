@@ -24,10 +24,10 @@ const known: ReadonlySet<string> = new Set([
 const statuses = ['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'];
 const healths = ['starting', 'healthy', 'unhealthy', 'none'];
 
-/** The containers a list shows, newest first. Throws 400 or 404 for filters that make no sense. */
+/** The containers a list shows, newest first; `ancestors` are the images that the filter of this name means. Throws 400 or 404 for filters that make no sense. */
 export function selectContainers(
   all: readonly ContainerRecord[],
-  o: { isAll: boolean; limit: number; filters: Filters },
+  o: { isAll: boolean; limit: number; filters: Filters; ancestors: ReadonlySet<string> },
 ): ContainerRecord[] {
   const { filters } = o;
   for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
@@ -39,15 +39,16 @@ export function selectContainers(
   };
   const [before, since] = [bound('before'), bound('since')];
   const exited = (filters.get('exited') ?? []).map(exitCode);
-  const showsStopped = o.isAll || o.limit > 0 || filters.has('status') || exited.length > 0;
+  const showsAll = o.isAll || o.limit > 0 || filters.has('status') || exited.length > 0;
   const chosen = all
     .filter(
       (record) =>
-        (showsStopped || isRunning(record)) &&
+        (showsAll || isRunning(record) || record.state.status === 'restarting') &&
         (before === undefined || createdNanos(record) < before) &&
         (since === undefined || createdNanos(record) > since) &&
         (exited.length === 0 ||
           (record.state.status === 'exited' && exited.includes(record.state.exitCode))) &&
+        passes(filters, 'ancestor', () => o.ancestors.has(record.imageId)) &&
         matches(record, filters),
     )
     .sort((a, b) => (createdNanos(b) > createdNanos(a) ? 1 : -1));
@@ -64,8 +65,7 @@ function matches(record: ContainerRecord, filters: Filters): boolean {
     passes(filters, 'name', (wanted) => nameMatches(record.name, wanted)) &&
     passes(filters, 'health', (wanted) => wanted === 'none') &&
     passes(filters, 'is-task', (wanted) => wanted === 'false' || wanted === '0') &&
-    passes(filters, 'ancestor', (wanted) => isMadeFrom(record, wanted)) &&
-    passes(filters, 'network', (wanted) => Object.keys(record.endpoints).includes(wanted)) &&
+    passes(filters, 'network', (wanted) => isOn(record, wanted)) &&
     passes(filters, 'volume', (wanted) =>
       mounts.some((mount) => mount.name === wanted || mount.destination === wanted),
     ) &&
@@ -102,15 +102,9 @@ function nameMatches(name: string, wanted: string): boolean {
   }
 }
 
-function isMadeFrom({ imageId, config }: ContainerRecord, wanted: string): boolean {
-  const hex = imageId.replace('sha256:', '');
-  const bare = wanted.replace('sha256:', '');
-  const tagged = wanted.includes(':') ? wanted : `${wanted}:latest`;
-  return (
-    hex.startsWith(bare) ||
-    config.image === wanted ||
-    config.image === tagged ||
-    `${config.image}:latest` === wanted
+function isOn({ endpoints }: ContainerRecord, network: string): boolean {
+  return Object.entries(endpoints).some(
+    ([name, { networkId }]) => name === network || (network !== '' && networkId.startsWith(network)),
   );
 }
 

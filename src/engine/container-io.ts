@@ -1,14 +1,20 @@
-import type { Writable } from 'node:stream';
 import { fail } from '../errors.ts';
 import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { frame } from '../lib/frames.ts';
 import { type LogLine, readLog } from '../runtime/logs.ts';
 import type { Runtime } from '../runtime/runtime.ts';
+import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
-import type { AttachSession, ClientStreams, Streams, StreamWishes } from './streams.ts';
+import {
+  type AttachSession,
+  type ClientStreams,
+  drained,
+  type Streams,
+  type StreamWishes,
+} from './streams.ts';
 import type { Ending, WaitCondition, Waiters } from './waiters.ts';
 
 /** Which part of a log to give; times in nanoseconds since 1970. */
@@ -75,16 +81,19 @@ export class ContainerIo {
       stdout: o.stdout,
       stderr: o.stderr,
       ...(config.tty && o.stdin && { detachKeys }),
-      ...(o.logs && { replay: (output: Writable) => this.#replay(record, o, output) }),
+      ...(o.logs && { replay: (io: ClientStreams) => this.#replay(record, o, io) }),
     };
-    const replayOnly = async ({ output }: ClientStreams): Promise<'ended'> => {
-      await wishes.replay?.(output);
+    const replayOnly = async (io: ClientStreams): Promise<'ended'> => {
+      await wishes.replay?.(io);
       return 'ended';
     };
     if (!o.stream) return { isTty: config.tty, pump: replayOnly };
-    const attachment = isRunning(record) ? await this.#parts.runtime.attach(id) : undefined;
     this.#tell(record, 'attach');
-    const session = this.#parts.streams.session(id, config.tty, wishes, attachment);
+    const { records, runtime, streams } = this.#parts;
+    const session = streams.session(id, config.tty, wishes, async () => {
+      const present = records.get(id);
+      return present !== undefined && isRunning(present) ? runtime.attach(id) : undefined;
+    });
     return {
       isTty: config.tty,
       pump: async (io) => {
@@ -117,12 +126,11 @@ export class ContainerIo {
   async #replay(
     record: ContainerRecord,
     { stdout, stderr }: { stdout: boolean; stderr: boolean },
-    output: Writable,
+    { output, isFramed, signal }: ClientStreams,
   ): Promise<void> {
-    const signal = AbortSignal.timeout(60_000);
     for await (const { stream, data } of this.#lines(record, { stdout, stderr, follow: false, signal })) {
-      const isTaken = output.write(record.config.tty ? data : frame(stream, data));
-      if (!isTaken) await new Promise((resolve) => output.once('drain', resolve).once('close', resolve));
+      if (output.destroyed) return;
+      if (!output.write(isFramed ? frame(stream, data) : data)) await drained(output);
     }
   }
 
@@ -130,8 +138,8 @@ export class ContainerIo {
     return this.#parts.records.find(ref);
   }
 
-  #tell({ id, name, config }: ContainerRecord, action: 'attach' | 'detach' | 'resize'): void {
-    this.#parts.events.emit('container', action, id, { ...config.labels, image: config.image, name });
+  #tell(record: ContainerRecord, action: 'attach' | 'detach' | 'resize'): void {
+    tellContainer(this.#parts.events, record, action);
   }
 }
 

@@ -1,4 +1,4 @@
-import { fail } from '../errors.ts';
+import { Failure, fail } from '../errors.ts';
 import { randomName } from '../lib/ids.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
@@ -108,7 +108,7 @@ export class ContainerRecords {
 
   /** Renames durably; throws 400 or 409 with the old name still in force. */
   async rename(record: ContainerRecord, wanted: string): Promise<ContainerRecord> {
-    const name = this.reserveName(record.id, wanted);
+    const name = this.#reserveNewName(record.id, wanted);
     const renamed = { ...record, name };
     try {
       await this.create(renamed);
@@ -138,6 +138,14 @@ export class ContainerRecords {
   /** Diff IDs of all containers' layers. */
   *diffIdsInUse(): Iterable<string> {
     for (const { diffIds } of this.#byId.values()) yield* diffIds;
+  }
+
+  #reserveNewName(id: string, wanted: string): string {
+    try {
+      return this.reserveName(id, wanted.startsWith('/') ? wanted : `/${wanted}`);
+    } catch (cause) {
+      throw cause instanceof Failure ? fail.newNameRefused(cause) : cause;
+    }
   }
 
   #byName(name: string): ContainerRecord | undefined {

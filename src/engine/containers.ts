@@ -5,13 +5,9 @@ import { removeTree } from '../host/files.ts';
 import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import {
-  type CreateRequest,
-  checkPlatform,
-  checkRequest,
-  type HostLimits,
-  newRecord,
-} from './container-creation.ts';
+import { type CreateRequest, checkRequest, type HostLimits } from './container-checks.ts';
+import { checkPlatform, newRecord } from './container-creation.ts';
+import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
 import type { ContainerRecords } from './container-records.ts';
 import type { EtcFiles } from './etc-files.ts';
@@ -22,8 +18,8 @@ import type { Launcher } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
-import { mountPointsOf } from './mounts.ts';
-import type { Volumes } from './volumes.ts';
+import { mountPointsOf, volumesToFill } from './mounts.ts';
+import type { VolumeRecord, Volumes } from './volumes.ts';
 
 /** Bytes of a container's own files, and of these with its image's. */
 export interface ContainerSizes {
@@ -71,17 +67,19 @@ export class Containers {
       const id = newId();
       const draft = newRecord(id, '', image, request, host);
       const name = records.reserveName(id, request.name);
+      const volumes = new NewVolumes(this.#parts.volumes);
       try {
-        const mounts = await mountPointsOf(draft.config, draft.hostConfig, this.#parts.volumes);
+        const mounts = await mountPointsOf(draft.config, draft.hostConfig, volumes);
         const record: ContainerRecord = { ...draft, name, mounts };
         await this.#fillVolumes(record);
         await records.create(record);
-        events.emit('container', 'create', id, { ...record.config.labels, image: record.config.image, name });
+        tellContainer(events, record, 'create');
         log.info({ container: id, name, image: image.record.id }, 'container created');
         return { id, warnings };
       } catch (cause) {
         records.releaseName(name);
-        await removeTree(this.#parts.launcher.directoryOf(id));
+        const directory = this.#parts.launcher.directoryOf(id);
+        await Promise.allSettled([removeTree(directory), volumes.remove()]); // else a boot finds what is left
         throw cause;
       }
     });
@@ -93,7 +91,11 @@ export class Containers {
     withSize: boolean;
     filters: Filters;
   }): Promise<ContainerSummary[]> {
-    const chosen = selectContainers(this.#parts.records.all(), o);
+    const named = (o.filters.get('ancestor') ?? []).map((name) =>
+      this.#parts.images.find(name).catch(() => undefined),
+    );
+    const ancestors = new Set((await Promise.all(named)).flatMap((image) => image?.id ?? []));
+    const chosen = selectContainers(this.#parts.records.all(), { ...o, ancestors });
     return Promise.all(chosen.map((record) => this.#summary(record, o.withSize)));
   }
 
@@ -144,19 +146,14 @@ export class Containers {
   }
 
   async rename(ref: string, name: string): Promise<void> {
-    const record = this.#find(ref);
+    const { life, records, events } = this.#parts;
     if (name === '') throw fail.badRequest('Neither old nor new names may be empty');
-    if (record.name === name.replace(/^\//, '')) {
-      throw fail.badRequest('Renaming a container with the same name as its current name');
-    }
-    const { name: renamed } = await this.#parts.records.rename(record, name);
-    const attributes = {
-      ...record.config.labels,
-      image: record.config.image,
-      name: renamed,
-      oldName: `/${record.name}`,
-    };
-    this.#parts.events.emit('container', 'rename', record.id, attributes);
+    await life.change(this.#find(ref).id, async (record) => {
+      if (record.name === name.replace(/^\//, ''))
+        throw fail.badRequest('Renaming a container with the same name as its current name');
+      const renamed = await records.rename(record, name);
+      tellContainer(events, renamed, 'rename', { oldName: `/${record.name}` });
+    });
   }
 
   #find(ref: string): ContainerRecord {
@@ -179,7 +176,7 @@ export class Containers {
 
   /** New volumes begin with what the image has at their mount points. */
   async #fillVolumes(record: ContainerRecord): Promise<void> {
-    const volumes = record.mounts.filter(({ type, mode }) => type === 'volume' && !mode.includes('nocopy'));
+    const volumes = volumesToFill(record.mounts, record.hostConfig);
     if (volumes.length === 0) return;
     const { launcher } = this.#parts;
     const rootfs = await launcher.mount(record);
@@ -191,6 +188,30 @@ export class Containers {
     } finally {
       await launcher.unmount(record.id);
     }
+  }
+}
+
+/** Remembers which anonymous volumes were made for a container, in case it does not come to be. */
+class NewVolumes {
+  readonly #volumes: Volumes;
+  readonly #made: string[] = [];
+
+  constructor(volumes: Volumes) {
+    this.#volumes = volumes;
+  }
+
+  async ensure(name: string | undefined): Promise<VolumeRecord> {
+    const volume = await this.#volumes.ensure(name);
+    if (name === undefined) this.#made.push(volume.name);
+    return volume;
+  }
+
+  pathOf(name: string): string {
+    return this.#volumes.pathOf(name);
+  }
+
+  async remove(): Promise<void> {
+    for (const name of this.#made) await this.#volumes.remove(name);
   }
 }
 

@@ -10,7 +10,7 @@ import type { Registry } from '../registry/registry.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
-import type { HostLimits } from './container-creation.ts';
+import type { HostLimits } from './container-checks.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
@@ -31,10 +31,10 @@ import { Waiters } from './waiters.ts';
 /** The parts below the engine, opened, and the few values that are its own. */
 export interface EngineOptions {
   store: Store;
-  layers: Layers;
-  registry: Registry;
-  runtime: Runtime;
-  bridge: BridgeNetwork;
+  layers: Pick<Layers, keyof Layers>;
+  registry: Pick<Registry, 'resolve' | 'blob'>;
+  runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
+  bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
@@ -117,7 +117,9 @@ export class Engine implements AsyncDisposable {
     const removeFiles = async (record: ContainerRecord, { withVolumes }: { withVolumes: boolean }) => {
       await removeTree(launcher.directoryOf(record.id));
       if (!withVolumes) return;
-      const names = record.mounts.flatMap(({ name }) => name ?? []);
+      const others = records.all().filter(({ id }) => id !== record.id);
+      const inUse = new Set(others.flatMap(({ mounts }) => mounts.map(({ name }) => name)));
+      const names = record.mounts.flatMap(({ name }) => name ?? []).filter((name) => !inUse.has(name));
       for (const name of await volumes.anonymousAmong(names)) await volumes.remove(name);
     };
     const life = disposal.use(

@@ -1,3 +1,4 @@
+import { fail } from '../errors.ts';
 import { withResolvers } from '../lib/promises.ts';
 import { nowNanos } from '../lib/time.ts';
 import { type Filters, hasLabels, passes } from './filters.ts';
@@ -46,7 +47,8 @@ export class Events {
 
   /**
    * Kept events from `since` on, then live ones until `until` or the signal. Times in nanoseconds since 1970.
-   * Without `since` only what happens from now on. Ends cleanly on abort.
+   * Without `since` only what happens from now on. Ends cleanly on abort; throws for one that is cut off, so that it
+   * cannot take a part for the whole.
    */
   async *subscribe(o: {
     since?: bigint;
@@ -57,6 +59,7 @@ export class Events {
     const queue: EngineEvent[] = [];
     let wake = () => {};
     let isOver = o.signal.aborted;
+    let isCutOff = false;
     const finish = () => {
       isOver = true;
       wake();
@@ -64,8 +67,11 @@ export class Events {
     const subscriber: Subscriber = {
       deliver: (event) => {
         if (!matches(event, o.filters)) return;
-        if (queue.push(event) > BACKLOG) finish();
-        wake();
+        if (queue.push(event) <= BACKLOG) return wake();
+        this.#subscribers.delete(subscriber);
+        queue.length = 0;
+        isCutOff = true;
+        finish();
       },
     };
     // subscribed before the kept ones are read, in the same tick: no event falls between
@@ -82,6 +88,7 @@ export class Events {
           if (o.until !== undefined && event.timeNanos > o.until) return;
           yield event;
         }
+        if (isCutOff) throw fail.host(`a client that does not read its events was cut off after ${BACKLOG}`);
         if (isOver) return;
         const { promise, resolve } = withResolvers<void>();
         wake = resolve;

@@ -7,6 +7,8 @@ import type { RunningExec } from '../runtime/exec.ts';
 import { startExitCode } from '../runtime/failure.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
+import { environmentOf } from './bundle-spec.ts';
+import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Launcher } from './launcher.ts';
@@ -177,7 +179,7 @@ export class Execs {
         execId: exec.id,
         isDetached,
         args: request.cmd,
-        env: execEnvironment(record, request, user.home),
+        env: environmentOf(record, { home: user.home, tty: request.tty, more: request.env ?? [] }),
         cwd: request.workingDir || record.config.workingDir || '/',
         user,
         terminal: request.tty,
@@ -224,14 +226,7 @@ export class Execs {
   }
 
   #tell(record: ContainerRecord, action: string, execId: string, more: Record<string, string> = {}): void {
-    const { name, config } = record;
-    this.#events.emit('container', action, record.id, {
-      ...config.labels,
-      execID: execId,
-      image: config.image,
-      name,
-      ...more,
-    });
+    tellContainer(this.#events, record, action, { execID: execId, ...more });
   }
 }
 
@@ -239,19 +234,4 @@ function checkReady(record: ContainerRecord, ref: string): void {
   if (record.state.status === 'paused') throw fail.isPaused(ref, 'exec');
   if (record.state.status === 'restarting') throw fail.isRestarting(record.id);
   if (!isRunning(record)) throw fail.notRunning(record.id);
-}
-
-/** The container's environment, the exec's own variables on top. */
-function execEnvironment({ config }: ContainerRecord, { env, tty }: ExecRequest, home: string): string[] {
-  const variables = new Map<string, string>();
-  const preset = [
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-    `HOSTNAME=${config.hostname}`,
-  ];
-  if (tty) preset.push('TERM=xterm');
-  for (const variable of [...preset, ...(config.env ?? []), ...(env ?? [])]) {
-    variables.set(variable.split('=', 1)[0] ?? '', variable);
-  }
-  if (!variables.has('HOME')) variables.set('HOME', `HOME=${home}`);
-  return [...variables.values()];
 }

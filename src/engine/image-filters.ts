@@ -1,6 +1,6 @@
 import { fail } from '../errors.ts';
 import { parseGoDuration } from '../lib/go-duration.ts';
-import { type Filters, hasLabels, passes } from './filters.ts';
+import { type Filters, hasLabels } from './filters.ts';
 import { createdMs, type ImageView } from './image-view.ts';
 
 const listFilters: ReadonlySet<string> = new Set([
@@ -12,7 +12,7 @@ const listFilters: ReadonlySet<string> = new Set([
   'until',
 ]);
 
-/** The images that a list shows. Throws 400 for filters that make no sense, 404 for unknown images in them. */
+/** The images that a list shows, with those of their names that it shows. Throws 400 for filters that make no sense, 404 for unknown images in them. */
 export async function selectImages(
   all: readonly ImageView[],
   filters: Filters,
@@ -27,21 +27,31 @@ export async function selectImages(
   };
   const [before, since] = [await bound('before'), await bound('since')];
   const [until] = (filters.get('until') ?? []).map(untilMs);
+  const dangling = (filters.get('dangling') ?? []).map(isTrue);
   const references = (filters.get('reference') ?? []).map(referencePattern);
-  return all.filter(
-    (view) =>
-      hasLabels(filters, view.config.config?.Labels ?? null) &&
-      passes(filters, 'dangling', (text) => isDangling(view) === isTrue(text)) &&
-      (before === undefined || createdMs(view) < before) &&
-      (since === undefined || createdMs(view) > since) &&
-      (until === undefined || createdMs(view) < until) &&
-      (references.length === 0 ||
-        [...view.repoTags, ...view.repoDigests].some((name) => references.some((test) => test(name)))),
-  );
+  const isNamed = (name: string) => references.some((test) => test(name));
+  return all
+    .filter(
+      (view) =>
+        hasLabels(filters, view.config.config?.Labels ?? null) &&
+        (dangling.length === 0 || dangling.some((wanted) => isDangling(view, wanted))) &&
+        (before === undefined || createdMs(view) < before) &&
+        (since === undefined || createdMs(view) > since) &&
+        (until === undefined || createdMs(view) < until),
+    )
+    .map((view) =>
+      references.length === 0
+        ? view
+        : { ...view, repoTags: view.repoTags.filter(isNamed), repoDigests: view.repoDigests.filter(isNamed) },
+    )
+    .filter(
+      ({ repoTags, repoDigests }) => references.length === 0 || repoTags.length + repoDigests.length > 0,
+    );
 }
 
-function isDangling({ repoTags }: ImageView): boolean {
-  return repoTags.length === 0;
+/** dockerd: an image that has only digests is neither quite dangling nor quite not. */
+function isDangling({ repoTags, repoDigests }: ImageView, wanted: boolean): boolean {
+  return wanted ? repoTags.length === 0 : repoTags.length + repoDigests.length > 0;
 }
 
 function isTrue(text: string): boolean {

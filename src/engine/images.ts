@@ -1,6 +1,5 @@
 import { fail } from '../errors.ts';
-import { chainIds } from '../lib/chain-id.ts';
-import { type Digest, hexOf, isDigest, shortDigest } from '../lib/digest.ts';
+import { type Digest, isDigest } from '../lib/digest.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
 import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
@@ -21,6 +20,15 @@ import type { Change, Table } from '../store/tables.ts';
 import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
 import { selectImages } from './image-filters.ts';
+import {
+  checkRemovalById,
+  checkRemovalByName,
+  deletedChains,
+  type ImageUser,
+  isSingle,
+  namesGoingWith,
+  type Removal,
+} from './image-removal.ts';
 import { createdMs, type ImageView, viewOf } from './image-view.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 
@@ -43,13 +51,17 @@ export interface ImageSummary extends ImageView {
   sharedBytes: number;
 }
 
-/** What the images need to know of the containers: who stands on an image. */
-export interface ImageUsers {
-  usersOf(imageId: string): { id: string; isRunning: boolean }[];
+/** A name, the change that lets it stand for another image, and the image it stood for. */
+interface PointedName {
+  key: string;
+  put: Change;
+  from?: Digest;
 }
 
-/** One step of a removal, in the order in which it was done. */
-export type Removal = { untagged: string } | { deleted: string };
+/** What the images need to know of the containers: who stands on an image. */
+export interface ImageUsers {
+  usersOf(imageId: string): ImageUser[];
+}
 
 /** The images on this host and the names they go by. Pulling them is {@link Pulls}' work. */
 export class Images {
@@ -125,6 +137,21 @@ export class Images {
     }
   }
 
+  /**
+   * With all records at hand: makes the copies say the same. What a power cut left between a copy and its record goes
+   * or loses the names that did not come to be.
+   */
+  async mendCopies(copies: AsyncIterable<ImageSidecar>): Promise<void> {
+    const namesById = await this.#namesById();
+    for await (const { record, names } of copies) {
+      const present = await this.#images.get(record.id);
+      const known = new Set(namesById.get(record.id));
+      if (present === undefined) await this.#sidecars.removeImage(record.id);
+      else if (names.length !== known.size || names.some((name) => !known.has(name)))
+        await this.#writeSidecar(present);
+    }
+  }
+
   /** What a full reference stands for at present, if anything. */
   async refOf(ref: Reference): Promise<RefRecord | undefined> {
     return this.#refs.get(canonicalString(ref));
@@ -178,13 +205,10 @@ export class Images {
   async tag(name: string, target: { repo: string; tag: string }): Promise<void> {
     const ref = targetReference(target);
     await using _lock = await this.#locks.hold('refs');
-    const record = await this.find(name);
     const now = nowText();
-    await this.#store.commit([
-      await this.#point(ref, { imageId: record.id }, now),
-      this.#images.put(record.id, { ...record, lastTagTime: now }),
-    ]);
-    await this.#writeSidecar(record);
+    const record: ImageRecord = { ...(await this.find(name)), lastTagTime: now };
+    const pointed = await this.#point(ref, { imageId: record.id }, now);
+    await this.#commitNames(record, [pointed], [this.#images.put(record.id, record)]);
     this.#events.emit('image', 'tag', record.id, { name: familiarString(ref), ...labels(record) });
   }
 
@@ -199,15 +223,10 @@ export class Images {
   ): Promise<void> {
     await using _lock = await this.#locks.hold('refs');
     const now = nowText();
-    const changes: Change[] = [this.#images.put(record.id, record), ...also];
+    const pointed: PointedName[] = [];
     for (const { ref, digest } of refs)
-      changes.push(await this.#point(ref, { imageId: record.id, digest }, now));
-    // the copy first: a database that is lost afterwards can still be rebuilt with this image
-    await this.#writeSidecar(
-      record,
-      refs.map(({ ref }) => canonicalString(ref)),
-    );
-    await this.#store.commit(changes);
+      pointed.push(await this.#point(ref, { imageId: record.id, digest }, now));
+    await this.#commitNames(record, pointed, [this.#images.put(record.id, record), ...also]);
   }
 
   /**
@@ -222,11 +241,12 @@ export class Images {
     const ref = await this.#refMeant(name);
     const done: Removal[] = [];
     const going = ref === undefined ? names : namesGoingWith(ref, names);
-    if (ref === undefined) this.#checkRemovalById(record, names, o.force);
-    else if (going.length === names.length) this.#checkRemovalByName(name, record, o.force);
+    if (ref === undefined) checkRemovalById(record, names, this.#users.usersOf(record.id), o.force);
+    else if (isSingle(names) && !o.force) checkRemovalByName(name, record, this.#users.usersOf(record.id));
 
     const changes = going.map((key) => this.#refs.remove(key));
-    const isLast = going.length === names.length;
+    // under a container that runs it stays, without a name, whatever the force
+    const isLast = going.length === names.length && !this.#isRunning(record);
     if (!isLast) await this.#store.commit(changes);
     const freed = isLast ? await this.#shelf.dropImage(record.id, changes) : [];
     for (const key of going) {
@@ -291,8 +311,8 @@ export class Images {
     return names;
   }
 
-  /** The change that lets a name stand for an image, the one before kept as its previous generation. */
-  async #point(ref: Reference, to: { imageId: Digest; digest?: Digest }, now: string): Promise<Change> {
+  /** Lets a name stand for an image, the one before kept as its previous generation. */
+  async #point(ref: Reference, to: { imageId: Digest; digest?: Digest }, now: string): Promise<PointedName> {
     const key = canonicalString(ref);
     const before = await this.#refs.get(key);
     const isMove = before !== undefined && before.imageId !== to.imageId;
@@ -300,7 +320,29 @@ export class Images {
       ? [{ imageId: before.imageId, ...(before.digest && { digest: before.digest }), until: now }]
       : (before?.previous ?? []);
     const digest = to.digest ?? (isMove ? undefined : before?.digest);
-    return this.#refs.put(key, { imageId: to.imageId, ...(digest && { digest }), updatedAt: now, previous });
+    const put = this.#refs.put(key, {
+      imageId: to.imageId,
+      ...(digest && { digest }),
+      updatedAt: now,
+      previous,
+    });
+    return { key, put, ...(isMove && { from: before.imageId }) };
+  }
+
+  /**
+   * Gives an image names. Its copy comes first: a database that is lost afterwards can be rebuilt with it. The copies
+   * of the images that had these names come last: until then two of them claim a name, but none is without.
+   */
+  async #commitNames(record: ImageRecord, names: readonly PointedName[], also: Change[]): Promise<void> {
+    await this.#writeSidecar(
+      record,
+      names.map(({ key }) => key),
+    );
+    await this.#store.commit([...also, ...names.map(({ put }) => put)]);
+    for (const id of new Set(names.flatMap(({ from }) => from ?? []))) {
+      const before = await this.#images.get(id);
+      if (before !== undefined) await this.#writeSidecar(before);
+    }
   }
 
   async #writeSidecar(record: ImageRecord, added: readonly string[] = []): Promise<void> {
@@ -308,37 +350,8 @@ export class Images {
     await this.#sidecars.writeImage(record, [...names]);
   }
 
-  #checkRemovalById(record: ImageRecord, names: readonly string[], force: boolean): void {
-    const short = shortDigest(record.id);
-    const users = this.#users.usersOf(record.id);
-    const running = users.find(({ isRunning }) => isRunning);
-    if (running !== undefined) {
-      throw fail.imageConflict(
-        `unable to delete ${short} (cannot be forced) - image is being used by running container ${running.id.slice(0, 12)}`,
-      );
-    }
-    const repositories = new Set(names.map((key) => repositoryOf(parseReference(key))));
-    if (force) return;
-    if (repositories.size > 1) {
-      throw fail.imageConflict(
-        `unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
-      );
-    }
-    const [stopped] = users;
-    if (stopped !== undefined) {
-      throw fail.imageConflict(
-        `unable to delete ${short} (must be forced) - image is being used by stopped container ${stopped.id.slice(0, 12)}`,
-      );
-    }
-  }
-
-  #checkRemovalByName(name: string, record: ImageRecord, force: boolean): void {
-    const users = this.#users.usersOf(record.id);
-    const user = users.find(({ isRunning }) => isRunning) ?? users[0];
-    if (user === undefined || force) return;
-    throw fail.imageConflict(
-      `unable to remove repository reference "${name}" (must force) - container ${user.id.slice(0, 12)} is using its referenced image ${shortDigest(record.id)}`,
-    );
+  #isRunning({ id }: ImageRecord): boolean {
+    return this.#users.usersOf(id).some(({ isRunning }) => isRunning);
   }
 
   async #sharedBytes(all: readonly ImageView[]): Promise<Map<string, number>> {
@@ -359,15 +372,6 @@ export class Images {
   }
 }
 
-/** A tag takes its repository's digests with it once no other tag of that repository is left. */
-function namesGoingWith(ref: string, names: readonly string[]): string[] {
-  if (ref.includes('@')) return [ref];
-  const repository = repositoryOf(parseReference(ref));
-  const siblings = names.filter((key) => repositoryOf(parseReference(key)) === repository);
-  const hasOtherTag = siblings.some((key) => key !== ref && !key.includes('@'));
-  return hasOtherTag ? [ref] : [ref, ...siblings.filter((key) => key.includes('@'))];
-}
-
 function targetReference({ repo, tag }: { repo: string; tag: string }): Reference {
   const ref = parseReference(repo);
   if (ref.digest !== undefined) throw fail.badRequest('refusing to create a tag with a digest reference');
@@ -379,17 +383,9 @@ function targetReference({ repo, tag }: { repo: string; tag: string }): Referenc
   return { ...ref, tag };
 }
 
-/** `Deleted` lines name layers by chain ID, topmost first, as dockerd's do. */
-function deletedChains(record: ImageRecord, freed: readonly LayerRecord[]): Removal[] {
-  const gone = new Set<string>(freed.map(({ diffId }) => diffId));
-  return chainIds(record.diffIds)
-    .filter((_, at) => gone.has(record.diffIds[at] ?? ''))
-    .reverse()
-    .map((deleted) => ({ deleted }));
-}
-
 function missingName(name: string): string {
-  if (isDigest(name)) return `sha256:${hexOf(name)}`;
+  if (isDigest(name)) return name;
+  if (/^[0-9a-f]{64}$/.test(name)) return `sha256:${name}`;
   return familiarString(withDefaultTag(parseReference(name)));
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { Log } from '../lib/log.ts';
-import { parsePort } from '../lib/port.ts';
+import { canonicalPort, parseHostPort, parsePort } from '../lib/port.ts';
 import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
 import { upLoopback } from '../network/inside.ts';
 import type { PortRequest } from '../network/ports.ts';
@@ -14,7 +14,7 @@ import { bundleSpec } from './bundle-spec.ts';
 import { emptyEndpoint } from './container-creation.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { LayerShelf } from './layer-shelf.ts';
-import type { ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
+import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
 import { bundleMounts, makeBindSources } from './mounts.ts';
 
 /** A container that is set up in the kernel, its first process held before it runs. */
@@ -22,6 +22,13 @@ export interface Launch {
   pid: number;
   endpoints: Record<string, EndpointSettings>;
   ports: Record<string, PortBinding[] | null>;
+}
+
+/** What sets up a container in the kernel. */
+export interface LaunchParts {
+  layers: Pick<Layers, 'mountRootfs' | 'unmountRootfs'>;
+  runtime: Pick<Runtime, 'create' | 'delete'>;
+  bridge: Pick<BridgeNetwork, 'connect' | 'disconnect'>;
 }
 
 /** What containers get that ask for nothing else. */
@@ -38,24 +45,23 @@ export interface LaunchDefaults {
  */
 export class Launcher {
   readonly #dataRoot: string;
-  readonly #layers: Layers;
+  readonly #layers: LaunchParts['layers'];
   readonly #shelf: Pick<LayerShelf, 'directories'>;
-  readonly #runtime: Runtime;
-  readonly #bridge: BridgeNetwork;
+  readonly #runtime: LaunchParts['runtime'];
+  readonly #bridge: LaunchParts['bridge'];
   readonly #etc: EtcFiles;
   readonly #defaults: LaunchDefaults;
   readonly #log: Log;
 
-  constructor(o: {
-    dataRoot: string;
-    layers: Layers;
-    shelf: Pick<LayerShelf, 'directories'>;
-    runtime: Runtime;
-    bridge: BridgeNetwork;
-    etc: EtcFiles;
-    defaults: LaunchDefaults;
-    log: Log;
-  }) {
+  constructor(
+    o: LaunchParts & {
+      dataRoot: string;
+      shelf: Pick<LayerShelf, 'directories'>;
+      etc: EtcFiles;
+      defaults: LaunchDefaults;
+      log: Log;
+    },
+  ) {
     this.#dataRoot = o.dataRoot;
     this.#layers = o.layers;
     this.#shelf = o.shelf;
@@ -145,7 +151,7 @@ export class Launcher {
     await this.#etc.writeAddress(record, endpoint);
     return {
       endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
-      ports: portBindings(Object.keys(config.exposedPorts ?? {}), endpoint),
+      ports: publishedPorts(config, endpoint),
     };
   }
 }
@@ -180,36 +186,32 @@ function checkNetwork(mode: string): void {
   throw fail.network(`network ${mode} not found`, { status: 404 });
 }
 
+/** The host's side is wanted for ports that are exposed too; for others, as under dockerd, nothing is published. */
 function portRequests({ config, hostConfig }: ContainerRecord): PortRequest[] {
-  const bindings = hostConfig.portBindings ?? {};
-  const requests: PortRequest[] = [];
-  const exposed = new Set([...Object.keys(config.exposedPorts ?? {}), ...Object.keys(bindings)]);
-  for (const key of exposed) {
-    const { port, protocol } = parsePort(key);
-    const wanted = bindings[key] ?? [];
-    if (wanted.length === 0 && hostConfig.publishAllPorts) {
-      requests.push({ containerPort: port, protocol, hostIp: '', hostPort: 0 });
-    }
-    for (const { hostIp, hostPort } of wanted) {
-      const [first = 0, last] = hostPort === '' ? [0] : hostPort.split('-').map(Number);
-      requests.push({
-        containerPort: port,
-        protocol,
-        hostIp,
-        hostPort: first,
-        ...(last !== undefined && { hostPortEnd: last }),
-      });
-    }
-  }
-  return requests;
+  const bindings = new Map(
+    Object.entries(hostConfig.portBindings ?? {}).map(([key, wanted]) => [canonicalPort(key), wanted]),
+  );
+  return Object.keys(config.exposedPorts ?? {}).flatMap((key): PortRequest[] => {
+    const { port: containerPort, protocol } = parsePort(key);
+    const wanted = bindings.get(canonicalPort(key)) ?? [];
+    if (wanted.length === 0 && hostConfig.publishAllPorts)
+      return [{ containerPort, protocol, hostIp: '', hostPort: 0 }];
+    return wanted.map(({ hostIp, hostPort }) => ({
+      containerPort,
+      protocol,
+      hostIp,
+      ...parseHostPort(hostPort),
+    }));
+  });
 }
 
-function portBindings(
-  exposed: readonly string[],
-  { ports }: BridgeEndpoint,
+/** What inspect shows of the ports of a container that is connected. */
+export function publishedPorts(
+  { exposedPorts }: Pick<ContainerConfig, 'exposedPorts'>,
+  { ports }: Pick<BridgeEndpoint, 'ports'>,
 ): Record<string, PortBinding[] | null> {
   const shown: Record<string, PortBinding[] | null> = {};
-  for (const key of exposed) shown[key.includes('/') ? key : `${key}/tcp`] = null;
+  for (const key of Object.keys(exposedPorts ?? {})) shown[canonicalPort(key)] = null;
   for (const { containerPort, protocol, hostIp, hostPort } of ports) {
     const key = `${containerPort}/${protocol}`;
     const binding = { hostIp: hostIp || '0.0.0.0', hostPort: String(hostPort) };

@@ -25,6 +25,8 @@ export interface LayerUsers {
   diffIdsInUse(): Iterable<string>;
 }
 
+type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'list' | 'remove' | 'sweepStaging'>;
+
 interface Fetch {
   done: Promise<LayerRecord>;
   abort: AbortController;
@@ -40,7 +42,7 @@ export class LayerShelf {
   readonly #records: Table<LayerRecord>;
   readonly #images: Table<ImageRecord>;
   readonly #leases: Table<LeaseRecord>;
-  readonly #layers: Layers;
+  readonly #layers: ShelfLayers;
   readonly #users: LayerUsers;
   readonly #leaseMs: number;
   readonly #log: Log;
@@ -52,8 +54,9 @@ export class LayerShelf {
   /** Layers that images count on and the disk has lost; a pull brings them back. */
   readonly #lost = new Set<string>();
   #expiry: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
-  constructor(o: { store: Store; layers: Layers; users: LayerUsers; leaseMs: number; log: Log }) {
+  constructor(o: { store: Store; layers: ShelfLayers; users: LayerUsers; leaseMs: number; log: Log }) {
     this.#store = o.store;
     this.#records = o.store.table('layers');
     this.#images = o.store.table('images');
@@ -96,8 +99,13 @@ export class LayerShelf {
     const expiresAt = new Date(Date.now() + this.#leaseMs).toISOString();
     const lease: LeaseRecord = { id: newId().slice(0, 16), expiresAt, diffIds: [...diffIds], why };
     await using _lock = await this.#locks.hold('collect');
-    await this.#store.commit([this.#leases.put(lease.id, lease)]);
-    this.#held.add(lease.id);
+    this.#held.add(lease.id); // before anyone can read it and take it for a dead one's
+    try {
+      await this.#store.commit([this.#leases.put(lease.id, lease)]);
+    } catch (cause) {
+      this.release(lease);
+      throw cause;
+    }
     return lease;
   }
 
@@ -138,6 +146,7 @@ export class LayerShelf {
   ): Promise<LayerRecord> {
     for (;;) {
       o.signal.throwIfAborted();
+      if (this.#isClosed) throw fail.host('the engine is shutting down');
       const running = this.#fetches.get(source.diffId) ?? this.#begin(source, lease);
       running.waiters.add(o.onProgress);
       try {
@@ -191,13 +200,17 @@ export class LayerShelf {
     for await (const [diffId, record] of this.#records.entries()) {
       if (onDisk.has(record.dirId)) continue;
       this.#log.error({ layer: diffId, dir: record.dirId }, 'a layer is gone from the disk');
-      this.#lost.add(diffId);
       changes.push(this.#records.remove(diffId));
     }
     if (changes.length > 0) await this.#store.commit(changes);
+    const here = new Set<string>((await all(this.#records)).map(({ diffId }) => diffId));
+    for (const { diffIds } of await all(this.#images)) {
+      for (const diffId of diffIds) if (!here.has(diffId)) this.#lost.add(diffId);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     clearTimeout(this.#expiry);
     const fetches = [...this.#fetches.values()];
     for (const { abort } of fetches) abort.abort(new Error('the engine is shutting down'));
@@ -226,12 +239,22 @@ export class LayerShelf {
     signal: AbortSignal,
   ): Promise<LayerRecord> {
     const { diffId, blob, compression } = source;
-    const staged = await this.#layers.extract(source.open(signal), {
-      leaseId: lease.id,
-      compression,
-      diffId,
-      onProgress,
-      signal,
+    // another pull may have finished it since the caller looked; from here on nobody else brings it
+    const present = await this.#records.get(diffId);
+    if (present !== undefined) return present;
+    const extract = () =>
+      this.#layers.extract(source.open(signal), {
+        leaseId: lease.id,
+        compression,
+        diffId,
+        onProgress,
+        signal,
+      });
+    const staged = await extract().catch((cause: unknown) => {
+      const isCorrupt = cause instanceof Failure && cause.code === 'CORRUPT';
+      if (!isCorrupt || signal.aborted) throw cause;
+      this.#log.warn({ layer: diffId, err: cause }, 'a layer came in damaged: fetching it once more');
+      return extract();
     });
     const { dirId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
     const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs: [blob], createdAt: nowText() };
@@ -278,7 +301,7 @@ export class LayerShelf {
 
   #scheduleExpiry(atMs: number): void {
     clearTimeout(this.#expiry);
-    if (!Number.isFinite(atMs)) return;
+    if (!Number.isFinite(atMs) || this.#isClosed) return;
     const wait = Math.min(Math.max(atMs - Date.now(), 0) + 50, 2 ** 31 - 1);
     this.#expiry = setTimeout(() => {
       this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));

@@ -1,27 +1,31 @@
-import { Failure, fail, messageOf } from '../errors.ts';
+import { fail, messageOf } from '../errors.ts';
 import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
-import { withResolvers } from '../lib/promises.ts';
 import { parseSignal } from '../lib/signals.ts';
 import { nowText } from '../lib/time.ts';
 import { startExitCode } from '../runtime/failure.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
+import { tellContainer, tellNetworks } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
+import { endProcess, SIGKILL, stopSignalOf } from './ending.ts';
 import type { Events } from './events.ts';
 import { disconnectedEndpoints, type Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
-import { nextDelayMs, wantsRestart } from './restart-policy.ts';
+import { wantsRestart } from './restart-policy.ts';
+import { RestartTimers } from './restart-timers.ts';
 import type { Streams } from './streams.ts';
-import type { Waiters } from './waiters.ts';
+import type { Ending, Waiters } from './waiters.ts';
 
-const SIGKILL = 9;
 const DEFAULT_STOP_SECONDS = 10;
-/** After SIGKILL a process that is not stuck in the kernel is gone long before this. */
-const KILL_WAIT_MS = 10_000;
 
-interface Pause {
-  timer: NodeJS.Timeout;
-  delayMs: number;
+type LifeRuntime = Pick<Runtime, 'start' | 'signal' | 'pause' | 'resume' | 'attach' | 'onExit'>;
+
+/** A container that is about to be signalled, and its exit, waited for since before anyone could miss it. */
+interface Target {
+  record: ContainerRecord;
+  /** Absent for one that was between two runs: it has been made to stay where it is. */
+  exit?: Promise<Ending>;
+  giveUp: AbortController;
 }
 
 /**
@@ -31,23 +35,24 @@ interface Pause {
 export class Life {
   readonly #records: ContainerRecords;
   readonly #launcher: Launcher;
-  readonly #runtime: Runtime;
+  readonly #runtime: LifeRuntime;
   readonly #streams: Streams;
   readonly #waiters: Waiters;
   readonly #events: Events;
   readonly #removeFiles: (record: ContainerRecord, o: { withVolumes: boolean }) => Promise<void>;
   readonly #log: Log;
   readonly #locks = new Locks();
-  /** Containers between two runs, by ID. */
-  readonly #restarts = new Map<string, Pause>();
-  readonly #delays = new Map<string, number>();
+  readonly #restarts = new RestartTimers();
   readonly #removing = new Set<string>();
+  /** Stopped only to be started again: one that removes itself at its end must not do so now. */
+  readonly #returning = new Set<string>();
+  #unwatch = () => {};
   #isClosing = false;
 
   constructor(o: {
     records: ContainerRecords;
     launcher: Launcher;
-    runtime: Runtime;
+    runtime: LifeRuntime;
     streams: Streams;
     waiters: Waiters;
     events: Events;
@@ -67,7 +72,7 @@ export class Life {
 
   /** From here on exits are acted upon; called once, after the past has been settled. */
   watch(): void {
-    this.#runtime.onExit((exit) => {
+    this.#unwatch = this.#runtime.onExit((exit) => {
       this.#onExit(exit).catch((err) =>
         this.#log.error({ container: exit.id, err }, 'exit could not be recorded'),
       );
@@ -79,33 +84,32 @@ export class Life {
     await using _lock = await this.#locks.hold(id, signal ? { signal } : {});
     const record = this.#current(id);
     if (record.state.status === 'paused') throw fail.startPaused();
-    if (record.state.status === 'removing') throw fail.startRemoved();
+    if (record.state.status === 'removing' || this.#removing.has(id)) throw fail.startRemoved();
     if (isRunning(record)) return false;
-    this.#cancelRestart(id);
-    this.#delays.delete(id);
+    this.#restarts.forget(id);
     await this.#launch({ ...record, isStoppedByUser: false, restartCount: 0 });
     return true;
   }
 
   /** Asks it to stop, and makes it after the timeout (seconds; negative: never). False if it does not run. */
   async stop(id: string, o: { timeoutSeconds?: number; signalName?: string } = {}): Promise<boolean> {
-    const record = this.#current(id);
-    if (this.#cancelRestart(id)) {
-      await this.#settle(record);
-      return true;
-    }
-    if (!isRunning(record)) return false;
-    const { stopSignal, stopTimeout } = record.config;
-    const number = parseSignal(o.signalName || stopSignal || 'SIGTERM');
-    const seconds = o.timeoutSeconds ?? stopTimeout ?? DEFAULT_STOP_SECONDS;
-    await this.#markStopped(record);
-    await this.#end(record, number, seconds < 0 ? undefined : seconds * 1000);
+    const wanted = o.signalName ? parseSignal(o.signalName) : undefined;
+    const target = await this.#aim(id, { isStop: true });
+    if (target === undefined) return false;
+    const { record } = target;
+    const seconds = o.timeoutSeconds ?? record.config.stopTimeout ?? DEFAULT_STOP_SECONDS;
+    await this.#end(target, wanted ?? stopSignalOf(record), seconds < 0 ? undefined : seconds * 1000);
     this.#tell(record, 'stop');
     return true;
   }
 
   async restart(id: string, o: { timeoutSeconds?: number; signalName?: string }): Promise<void> {
-    await this.stop(id, o);
+    this.#returning.add(id);
+    try {
+      await this.stop(id, o);
+    } finally {
+      this.#returning.delete(id);
+    }
     await this.start(id);
     this.#tell(this.#current(id), 'restart');
   }
@@ -113,13 +117,12 @@ export class Life {
   /** Sends a signal; SIGKILL also waits until the process is gone. Throws 409 if it does not run. */
   async kill(id: string, signalName: string): Promise<void> {
     const number = parseSignal(signalName || 'SIGKILL');
-    const record = this.#current(id);
-    if (this.#cancelRestart(id)) return this.#settle(record);
-    if (!isRunning(record)) throw fail.notRunning(id);
-    const stopNumber = parseSignal(record.config.stopSignal || 'SIGTERM');
-    if (number === SIGKILL || number === stopNumber) await this.#markStopped(record);
-    if (number === SIGKILL) await this.#end(record, SIGKILL, undefined);
-    else await this.#signal(record, number);
+    const isStop = number === SIGKILL || number === stopSignalOf(this.#current(id));
+    const target = await this.#aim(id, { isStop });
+    if (target === undefined) throw fail.notRunning(id);
+    if (number === SIGKILL) return this.#end(target, SIGKILL);
+    target.giveUp.abort();
+    if (target.exit !== undefined) await this.#signal(target.record, number);
   }
 
   async pause(id: string): Promise<void> {
@@ -142,22 +145,25 @@ export class Life {
   /** Removes a container for good; with `force` it is killed first. Throws 409 while it runs otherwise. */
   async remove(ref: string, id: string, o: { force: boolean; withVolumes: boolean }): Promise<void> {
     if (this.#removing.has(id)) throw fail.beingRemoved(ref);
-    this.#removing.add(id);
+    this.#removing.add(id); // nobody starts it from here on
     try {
-      const record = this.#current(id);
-      if (record.state.status === 'paused' && !o.force) throw fail.removePaused(record.name);
-      if (isRunning(record) && !o.force) throw fail.removeRunning(record.name);
-      if (isRunning(record)) {
-        await this.#markStopped(record);
-        await this.#end(record, SIGKILL, undefined);
+      this.#current(id);
+      while (!(await this.#eraseIfIdle(id, o))) {
+        const target = await this.#aim(id, { isStop: true });
+        if (target !== undefined) await this.#end(target, SIGKILL);
       }
-      this.#cancelRestart(id);
-      await using _lock = await this.#locks.hold(id);
-      const last = this.#records.get(id);
-      if (last !== undefined) await this.#erase(last, o); // gone already if it removed itself
     } finally {
       this.#removing.delete(id);
     }
+  }
+
+  /**
+   * A change of a container's record from outside its life, such as its name. Nobody else changes it meanwhile: what
+   * is not based on the present record would take a change of state back.
+   */
+  async change<T>(id: string, work: (record: ContainerRecord) => Promise<T>): Promise<T> {
+    await using _lock = await this.#locks.hold(id);
+    return work(this.#current(id));
   }
 
   /** Finishes what a crash interrupted: no process is left, so take down, record, and let the policies speak. */
@@ -175,7 +181,8 @@ export class Life {
   /** Containers go on; only what waits inside the daemon ends. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosing = true;
-    for (const id of [...this.#restarts.keys()]) this.#cancelRestart(id);
+    this.#unwatch(); // an end that comes now is the next daemon's to settle
+    this.#restarts[Symbol.dispose]();
   }
 
   async #launch(record: ContainerRecord): Promise<void> {
@@ -187,7 +194,7 @@ export class Life {
     });
     try {
       const { pid, endpoints, ports } = await this.#launcher.setUp(starting);
-      if (this.#streams.isAwaited(id)) this.#streams.arrive(id, await this.#runtime.attach(id));
+      await this.#admit(id);
       await this.#runtime.start(id);
       const running = await this.#records.update({
         ...starting,
@@ -195,20 +202,35 @@ export class Life {
         ports,
         state: { ...starting.state, status: 'running', pid, exitCode: 0, startedAt: nowText() },
       });
-      this.#tellNetwork(running, 'connect');
+      tellNetworks(this.#events, running, 'connect');
       this.#tell(running, 'start');
     } catch (cause) {
-      await this.#launcher.takeDown(id);
-      const failed = await this.#records.move(starting, {
-        status: before,
-        pid: 0,
-        exitCode: startExitCode(cause) ?? 128,
-        error: messageOf(cause),
-      });
-      this.#streams.dismiss(id);
-      if (failed.hostConfig.autoRemove) await this.#erase(failed, { withVolumes: true });
+      await this.#abandon(starting, before, cause);
       throw cause;
     }
+    // who came while it was starting; what goes wrong with them is no failure of the start
+    await this.#admit(id).catch(() => this.#streams.dismiss(id));
+  }
+
+  /** Joins the clients that wait for the container to its streams. */
+  async #admit(id: string): Promise<void> {
+    if (this.#streams.isAwaited(id)) this.#streams.arrive(id, await this.#runtime.attach(id));
+  }
+
+  /** Undoes a start that failed. */
+  async #abandon(starting: ContainerRecord, before: 'created' | 'exited', cause: unknown): Promise<void> {
+    const { id } = starting;
+    await this.#launcher.takeDown(id);
+    this.#streams.dismiss(id);
+    const exitCode = startExitCode(cause) ?? 128;
+    const failed = await this.#records.move(starting, {
+      status: before,
+      pid: 0,
+      exitCode,
+      error: messageOf(cause),
+    });
+    this.#waiters.idle(id, { exitCode });
+    if (failed.hostConfig.autoRemove) await this.#erase(failed, { withVolumes: true });
   }
 
   async #onExit(exit: ContainerExit): Promise<void> {
@@ -244,84 +266,92 @@ export class Life {
     });
     if (exit.wasOomKilled) this.#tell(ended, 'oom');
     this.#tell(ended, 'die', { exitCode: String(exit.exitCode) });
-    this.#tellNetwork(record, 'disconnect');
+    tellNetworks(this.#events, record, 'disconnect');
     this.#waiters.ended(id, { exitCode: exit.exitCode }, { isFinal: !restarts });
-    if (restarts) this.#scheduleRestart(ended);
-    else if (record.hostConfig.autoRemove) await this.#erase(ended, { withVolumes: true });
+    if (restarts) this.#scheduleRun(ended);
+    else if (record.hostConfig.autoRemove && !this.#returning.has(id))
+      await this.#erase(ended, { withVolumes: true });
   }
 
-  #scheduleRestart(record: ContainerRecord): void {
-    const { id } = record;
-    const ranMs = Date.parse(record.state.finishedAt) - Date.parse(record.state.startedAt);
-    const delayMs = nextDelayMs(this.#delays.get(id) ?? 0, ranMs);
-    this.#delays.set(id, delayMs);
-    const again = async () => {
-      await using _lock = await this.#locks.hold(id);
-      this.#restarts.delete(id);
-      const last = this.#records.get(id);
-      if (last?.state.status !== 'restarting') return;
-      await this.#launch({ ...last, restartCount: last.restartCount + 1 });
-    };
-    const timer = setTimeout(() => {
-      again().catch((err) => this.#log.error({ container: id, err }, 'restart failed'));
-    }, delayMs);
-    this.#restarts.set(id, { timer: timer.unref(), delayMs });
-  }
-
-  #cancelRestart(id: string): boolean {
-    const pending = this.#restarts.get(id);
-    if (pending === undefined) return false;
-    clearTimeout(pending.timer);
-    return this.#restarts.delete(id);
-  }
-
-  /** A container that was waiting for its next run stays where it is. */
-  async #settle(record: ContainerRecord): Promise<void> {
-    const { id, state } = await this.#records.update({
-      ...record,
-      isStoppedByUser: true,
-      state: { ...record.state, status: 'exited' },
+  #scheduleRun(record: ContainerRecord): void {
+    this.#restarts.schedule(record, () => {
+      this.#runAgain(record.id).catch((err) =>
+        this.#log.error({ container: record.id, err }, 'restart failed'),
+      );
     });
-    this.#waiters.ended(id, { exitCode: state.exitCode }, { isFinal: true });
   }
 
-  /** Durable before the signal, or the policy would bring back what a user stopped. */
-  async #markStopped(record: ContainerRecord): Promise<void> {
-    const { name } = record.hostConfig.restartPolicy;
-    if (name === '' || name === 'no') return;
-    await using _lock = await this.#locks.hold(record.id);
-    const last = this.#records.get(record.id);
-    if (last !== undefined) await this.#records.update({ ...last, isStoppedByUser: true });
+  /** The next run that the policy wants, unless someone else was there first. */
+  async #runAgain(id: string): Promise<void> {
+    await using _lock = await this.#locks.hold(id);
+    const record = this.#records.get(id);
+    if (record?.state.status !== 'restarting' || this.#isClosing) return;
+    await this.#launch({ ...record, restartCount: record.restartCount + 1 });
   }
 
-  /** Signals until it is gone: the given one, then SIGKILL after the timeout. */
-  async #end(record: ContainerRecord, number: number, timeoutMs: number | undefined): Promise<void> {
+  /**
+   * What is to be ended or signalled. Under the lock, where no exit slips in between the look at the record and the
+   * wait for its end. With `isStop` it is durable before the signal, or the policy would bring back what a user
+   * stopped. One that is between two runs stays where it is. Undefined if it does not run.
+   */
+  async #aim(id: string, { isStop }: { isStop: boolean }): Promise<Target | undefined> {
+    await using _lock = await this.#locks.hold(id);
+    const record = this.#records.get(id);
     const giveUp = new AbortController();
-    const gone = this.#waiters.next(record.id, 'next-exit', giveUp.signal).then(() => true);
-    const within = (ms: number) => {
-      const { promise, resolve } = withResolvers<false>();
-      const timer = setTimeout(() => resolve(false), ms);
-      return Promise.race([gone, promise]).finally(() => clearTimeout(timer));
-    };
-    gone.catch(() => {});
+    if (record?.state.status === 'restarting') {
+      this.#restarts.cancel(id);
+      await this.#records.update({
+        ...record,
+        isStoppedByUser: true,
+        state: { ...record.state, status: 'exited' },
+      });
+      this.#waiters.ended(id, { exitCode: record.state.exitCode }, { isFinal: true });
+      return { record, giveUp };
+    }
+    if (record === undefined || !isRunning(record)) return undefined;
+    const { name } = record.hostConfig.restartPolicy;
+    const hasPolicy = name !== '' && name !== 'no';
+    if (isStop && hasPolicy) await this.#records.update({ ...record, isStoppedByUser: true });
+    const exit = this.#waiters.next(id, 'next-exit', giveUp.signal);
+    exit.catch(() => {}); // given up
+    return { record, exit, giveUp };
+  }
+
+  /** Removes it unless it has a process, and says whether it is gone. Throws 409 where it may not be removed. */
+  async #eraseIfIdle(id: string, o: { force: boolean; withVolumes: boolean }): Promise<boolean> {
+    await using _lock = await this.#locks.hold(id);
+    const record = this.#records.get(id);
+    if (record === undefined) return true; // it removed itself
+    const { name, state } = record;
+    if (state.status === 'paused' && !o.force) throw fail.removePaused(name, id);
+    if ((isRunning(record) || state.status === 'restarting') && !o.force)
+      throw fail.removeRunning(name, id, state.status);
+    if (isRunning(record)) return false;
+    this.#restarts.cancel(id);
+    await this.#erase(record, o);
+    return true;
+  }
+
+  async #end({ record, exit, giveUp }: Target, number: number, timeoutMs?: number): Promise<void> {
+    if (exit === undefined) return;
     try {
-      await this.#signal(record, number);
-      // a paused process takes no signal but SIGKILL, and acts on none before it is thawed
-      if (record.state.status === 'paused') await this.#runtime.resume(record.id);
-      if (number !== SIGKILL) {
-        if (timeoutMs === undefined ? await gone : await within(timeoutMs)) return;
-        await this.#signal(record, SIGKILL);
-      }
-      if (!(await within(KILL_WAIT_MS))) {
-        throw fail.runtime(`container ${record.id} did not exit within ${KILL_WAIT_MS / 1000}s of the kill`);
-      }
-    } catch (cause) {
-      // it may have ended by itself in between: then all is well
-      if (!(cause instanceof Failure && cause.code === 'NOT_RUNNING')) throw cause;
-      await within(KILL_WAIT_MS);
+      const send = async (next: number) => {
+        await this.#signal(record, next);
+        // a paused process takes no signal but SIGKILL, and acts on none before it is thawed
+        if (record.state.status === 'paused') await this.#thaw(record.id);
+      };
+      await endProcess({ id: record.id, exit, send }, number, timeoutMs);
     } finally {
       giveUp.abort();
     }
+  }
+
+  async #thaw(id: string): Promise<void> {
+    await using _lock = await this.#locks.hold(id);
+    const record = this.#records.get(id);
+    if (record?.state.status !== 'paused') return;
+    await this.#runtime.resume(id);
+    this.#tell(await this.#records.move(record, { status: 'running' }), 'unpause');
   }
 
   async #signal(record: ContainerRecord, number: number): Promise<void> {
@@ -329,15 +359,22 @@ export class Life {
     this.#tell(record, 'kill', { signal: String(number) });
   }
 
-  async #erase(record: ContainerRecord, { withVolumes }: { withVolumes: boolean }): Promise<void> {
-    const removing = await this.#records.move(record, { status: 'removing' });
-    await this.#launcher.takeDown(record.id);
-    await this.#removeFiles(removing, { withVolumes });
-    await this.#records.remove(removing);
+  async #erase(record: ContainerRecord, o: { withVolumes: boolean }): Promise<void> {
+    const { exitCode } = record.state;
+    const removing = await this.#records.move(record, { status: 'removing', pid: 0 });
+    try {
+      await this.#launcher.takeDown(record.id);
+      await this.#removeFiles(removing, o);
+      await this.#records.remove(removing);
+    } catch (cause) {
+      // `docker run --rm` waits for this and nothing else
+      this.#waiters.stuck(record.id, { exitCode, error: messageOf(cause) });
+      throw cause;
+    }
     this.#streams.dismiss(record.id);
-    this.#delays.delete(record.id);
+    this.#restarts.forget(record.id);
     this.#tell(removing, 'destroy');
-    this.#waiters.removed(record.id, { exitCode: record.state.exitCode });
+    this.#waiters.removed(record.id, { exitCode });
   }
 
   #current(id: string): ContainerRecord {
@@ -346,20 +383,7 @@ export class Life {
     return record;
   }
 
-  #tell(record: ContainerRecord, action: string, more: Record<string, string> = {}): void {
-    const { name, config } = record;
-    this.#events.emit('container', action, record.id, {
-      ...config.labels,
-      image: config.image,
-      name,
-      ...more,
-    });
-  }
-
-  #tellNetwork(record: ContainerRecord, action: 'connect' | 'disconnect'): void {
-    for (const [name, { networkId }] of Object.entries(record.endpoints)) {
-      const type = name === 'bridge' ? 'bridge' : name === 'host' ? 'host' : 'null';
-      this.#events.emit('network', action, networkId || name, { container: record.id, name, type });
-    }
+  #tell(record: ContainerRecord, action: string, more?: Readonly<Record<string, string>>): void {
+    tellContainer(this.#events, record, action, more);
   }
 }

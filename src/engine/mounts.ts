@@ -35,11 +35,15 @@ export async function mountPointsOf(
   volumes: Pick<Volumes, 'ensure' | 'pathOf'>,
 ): Promise<MountPoint[]> {
   const points = new Map<string, MountPoint>();
+  const checkFree = (destination: string) => {
+    if (points.has(destination)) throw fail.badRequest(`Duplicate mount point: ${destination}`);
+  };
   const add = (point: MountPoint) => {
-    if (points.has(point.destination)) throw fail.badRequest(`Duplicate mount point: ${point.destination}`);
+    checkFree(point.destination);
     points.set(point.destination, point);
   };
   const volumeAt = async (name: string | undefined, destination: string, mode: string) => {
+    checkFree(destination); // before it is made
     const volume = await volumes.ensure(name);
     const source = volumes.pathOf(volume.name);
     const common = { type: 'volume', name: volume.name, driver: 'local', propagation: '' } as const;
@@ -50,7 +54,7 @@ export async function mountPointsOf(
   }
   for (const text of hostConfig.binds ?? []) {
     const { source, destination, mode } = parseBind(text);
-    if (source.startsWith('/')) add(bindPoint(source, destination, mode));
+    if (source?.startsWith('/')) add(bindPoint(source, destination, mode));
     else await volumeAt(source, destination, mode || 'z');
   }
   for (const request of hostConfig.mounts ?? []) {
@@ -76,6 +80,16 @@ export async function mountPointsOf(
   const tmpfs = new Set(tmpfsTargets(hostConfig));
   for (const path of declared) if (!points.has(path) && !tmpfs.has(path)) await volumeAt(undefined, path, '');
   return [...points.values()];
+}
+
+/** The volumes that begin with what the image has at their mount points, if they are still empty. */
+export function volumesToFill(points: readonly MountPoint[], { mounts }: HostConfig): MountPoint[] {
+  const declined = (mounts ?? []).filter(({ volumeOptions }) => volumeOptions?.['noCopy'] === true);
+  const targets = new Set(declined.map(({ target }) => cleanPath(target)));
+  return points.filter(
+    ({ type, mode, destination }) =>
+      type === 'volume' && !mode.split(',').includes('nocopy') && !targets.has(destination),
+  );
 }
 
 /** The runtime's mounts for a container: its mount points and its tmpfs, outer paths before inner ones. */
@@ -111,8 +125,11 @@ export async function makeBindSources(points: readonly MountPoint[]): Promise<vo
   }
 }
 
-function parseBind(text: string): { source: string; destination: string; mode: string } {
+/** `source:destination[:mode]`; a path alone is that of a new anonymous volume. */
+function parseBind(text: string): { source?: string; destination: string; mode: string } {
   const parts = text.split(':');
+  if (parts.length === 1 && text.startsWith('/') && cleanPath(text) !== '/')
+    return { destination: cleanPath(text), mode: '' };
   const [first = '', second, mode = ''] = parts;
   if (parts.length > 3 || first === '') throw invalidVolume(text);
   if (second === undefined || second === '') throw invalidVolume(text);

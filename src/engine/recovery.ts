@@ -7,10 +7,10 @@ import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
-import type { ContainerRecords } from './container-records.ts';
+import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { Images } from './images.ts';
-import { connectedEndpoint, type Launcher } from './launcher.ts';
+import { connectedEndpoint, type Launcher, publishedPorts } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
@@ -31,16 +31,17 @@ export class Recovery {
   /** Settles the past. After it every record tells the truth and nothing is left that belongs to no one. */
   async run(): Promise<void> {
     const began = performance.now();
-    const { records, store, shelf, log } = this.#o;
-    await shelf.recover({ adoptOrphans: store.needsRebuild });
-    if (store.needsRebuild) {
-      await this.#o.images.rebuild(this.#o.sidecars.images());
-      await store.commit([store.endRebuild()]);
-    }
-    await this.#o.sidecars.sweep();
+    const { records, store, shelf, images, sidecars, volumes, log } = this.#o;
+    const { needsRebuild } = store;
+    await shelf.recover({ adoptOrphans: needsRebuild });
+    if (needsRebuild) await images.rebuild(sidecars.images());
+    else await images.mendCopies(sidecars.images());
+    await sidecars.sweep();
+    await volumes.recover({ adoptOrphans: needsRebuild });
+    // only now: what is not adopted yet would count as a leftover the next time
+    if (needsRebuild) await store.commit([store.endRebuild()]);
     await this.#settleContainers();
     await this.#removeStrangers();
-    await this.#o.volumes.recover();
     await shelf.collect();
     log.info({ containers: records.size, ms: Math.round(performance.now() - began) }, 'recovered');
   }
@@ -51,20 +52,33 @@ export class Recovery {
     const ended: [ContainerRecord, ContainerExit][] = [];
     for (const record of records.all()) {
       if (record.state.status === 'removing') continue;
-      const alive = await this.#adopt(record);
-      if (alive === undefined) {
-        const exit = await this.#endingOf(record);
-        if (exit !== undefined) ended.push([record, exit]);
-        else await this.#tidy(record);
-        continue;
-      }
-      const endpoint = await this.#o.etc.endpointOf(record.id);
-      if (endpoint !== undefined) endpoints.push(endpoint);
+      await this.#each(record.id, async () => {
+        const alive = await this.#adopt(record);
+        if (alive === undefined) {
+          const exit = await this.#endingOf(record);
+          if (exit !== undefined) ended.push([record, exit]);
+          else await this.#tidy(record);
+          return;
+        }
+        const endpoint = await this.#o.etc.endpointOf(record.id);
+        if (endpoint !== undefined) endpoints.push(endpoint);
+      });
     }
     await this.#o.bridge.recover(endpoints);
-    for (const [record, exit] of ended) await this.#o.life.settleExit(record, exit);
+    for (const [record, exit] of ended)
+      await this.#each(record.id, () => this.#o.life.settleExit(record, exit));
     for (const record of records.all()) {
-      if (record.state.status === 'removing') await this.#o.life.settleRemoval(record);
+      if (record.state.status === 'removing')
+        await this.#each(record.id, () => this.#o.life.settleRemoval(record));
+    }
+  }
+
+  /** One container that cannot be settled must not keep the daemon, and with it all others, down. */
+  async #each(id: string, settle: () => Promise<void>): Promise<void> {
+    try {
+      await settle();
+    } catch (err) {
+      this.#o.log.error({ container: id, err }, 'could not settle what the last daemon left of a container');
     }
   }
 
@@ -89,15 +103,24 @@ export class Recovery {
     const found = await this.#o.runtime.find(record.id);
     if (found === undefined || found.status === 'stopped' || found.status === 'created') return undefined;
     if (record.state.status === found.status && record.state.pid === found.pid) return record;
-    const endpoint = await this.#o.etc.endpointOf(record.id);
+    const { id, config, state } = record;
+    const endpoint = await this.#o.etc.endpointOf(id);
     const [name = '', wanted] = Object.entries(record.endpoints)[0] ?? [];
-    const endpoints =
-      endpoint === undefined || wanted === undefined
-        ? record.endpoints
-        : { [name]: connectedEndpoint(wanted, endpoint) };
-    const startedAt = record.state.status === 'starting' ? nowText() : record.state.startedAt;
-    const state = { ...record.state, status: found.status, pid: found.pid, startedAt };
-    return this.#o.records.update({ ...record, endpoints, state });
+    const isConnected = endpoint !== undefined && wanted !== undefined;
+    return this.#o.records.update({
+      ...record,
+      ...(isConnected && {
+        endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
+        ports: publishedPorts(config, endpoint),
+      }),
+      state: {
+        ...state,
+        status: found.status,
+        pid: found.pid,
+        // of a run that no record shows: it was just being started, or the records were lost
+        ...(!isRunning(record) && { startedAt: nowText(), exitCode: 0, error: '' }),
+      },
+    });
   }
 
   /** How a container ended that its record shows as running, or undefined if it does not. */
@@ -105,8 +128,9 @@ export class Recovery {
     if (state.status !== 'running' && state.status !== 'paused' && state.status !== 'starting')
       return undefined;
     const exit = await this.#o.runtime.exitOf(id);
+    // a start that died half-way has left something dead: that is no exit
+    if (state.status === 'starting') return exit?.isKnown ? exit : undefined;
     if (exit !== undefined) return exit;
-    if (state.status === 'starting') return undefined;
     return { id, exitCode: UNKNOWN_EXIT, wasOomKilled: false, at: nowText(), isKnown: false };
   }
 
@@ -134,8 +158,10 @@ export class Recovery {
     for (const id of await readdir(root)) {
       if (records.get(id) !== undefined) continue;
       log.warn({ container: id }, 'removing the files of a container that no record names');
-      await launcher.unmount(id);
-      await removeTree(join(root, id));
+      await this.#each(id, async () => {
+        await launcher.unmount(id);
+        await removeTree(join(root, id));
+      });
     }
   }
 }
@@ -144,12 +170,12 @@ export class Recovery {
 export interface RecoveryParts {
   store: Pick<Store, 'needsRebuild' | 'commit' | 'endRebuild'>;
   sidecars: Pick<Sidecars, 'images' | 'sweep'>;
-  images: Pick<Images, 'rebuild'>;
+  images: Pick<Images, 'rebuild' | 'mendCopies'>;
   records: ContainerRecords;
   life: Life;
   launcher: Launcher;
-  runtime: Runtime;
-  bridge: BridgeNetwork;
+  runtime: Pick<Runtime, 'find' | 'exitOf' | 'list'>;
+  bridge: Pick<BridgeNetwork, 'recover'>;
   etc: EtcFiles;
   shelf: LayerShelf;
   volumes: Volumes;

@@ -28,8 +28,8 @@ export interface StreamWishes {
   stderr: boolean;
   /** The sequence that detaches, where one is looked for. */
   detachKeys?: Buffer;
-  /** Bytes to write before anything live: the stored log. */
-  replay?: (output: Writable) => Promise<void>;
+  /** Writes what comes before anything live: the stored log. */
+  replay?: (io: ClientStreams) => Promise<void>;
 }
 
 /** What is kept for a client that reads more slowly than the process writes. */
@@ -47,27 +47,28 @@ interface Client {
 export class Streams {
   readonly #clients = new Map<string, Set<Client>>();
 
-  /** A session on a container. `attachment` is the live connection if the container runs. */
+  /** A session on a container. `live` connects to it if it runs by then; else the client waits for its start. */
   session(
     id: string,
     isTty: boolean,
     wishes: StreamWishes,
-    attachment: Attachment | undefined,
+    live: () => Promise<Attachment | undefined>,
   ): AttachSession {
     return {
       isTty,
       pump: async (io) => {
-        await wishes.replay?.(io.output);
+        await wishes.replay?.(io);
         const { promise: left, resolve: leave } = withResolvers<'ended'>();
         const { promise: joined, resolve: join } = withResolvers<Attachment>();
         const client: Client = { join, leave: () => leave('ended') };
         const onAbort = () => leave('ended');
         io.signal.addEventListener('abort', onAbort, { once: true });
+        if (io.signal.aborted) onAbort();
+        // known to those who start it before it is asked whether it runs: one of the two must see the other
         this.#of(id).add(client);
-        if (attachment !== undefined) join(attachment);
         try {
-          const live = await Promise.race([joined, left]);
-          return live === 'ended' ? live : await Promise.race([carry(live, wishes, io), left]);
+          const attachment = await Promise.race([this.#connect(live, joined), left]);
+          return attachment === 'ended' ? attachment : await carry(attachment, wishes, io, left);
         } finally {
           io.signal.removeEventListener('abort', onAbort);
           this.#forget(id, client);
@@ -91,6 +92,13 @@ export class Streams {
     for (const client of this.#clients.get(id) ?? []) client.leave();
   }
 
+  async #connect(
+    live: () => Promise<Attachment | undefined>,
+    joined: Promise<Attachment>,
+  ): Promise<Attachment> {
+    return (await live()) ?? joined;
+  }
+
   #of(id: string): Set<Client> {
     const known = this.#clients.get(id);
     if (known !== undefined) return known;
@@ -106,11 +114,12 @@ export class Streams {
   }
 }
 
-/** Joins a client to a live process until either is done; containers and execs alike. */
+/** Joins a client to a live process until either is done, or `left`; containers and execs alike. */
 export async function carry(
   attachment: Attachment,
   wishes: StreamWishes,
   io: ClientStreams,
+  left?: Promise<unknown>,
 ): Promise<'ended' | 'detached'> {
   const { promise: over, resolve: finish } = withResolvers<'ended' | 'detached'>();
   const isWanted = (stream: 1 | 2) => (stream === 1 ? wishes.stdout : wishes.stderr);
@@ -129,6 +138,8 @@ export async function carry(
   );
   const onGone = () => finish('ended');
   io.output.once('close', onGone);
+  if (io.output.destroyed) onGone();
+  void left?.then(onGone);
   if (wishes.stdin) feed(attachment, wishes, io).then((end) => end === 'detached' && finish(end), onGone);
   else io.input.resume(); // what is not wanted must still be read, or the client's end is never seen
   try {
@@ -146,7 +157,8 @@ async function feed(
   io: ClientStreams,
 ): Promise<'eof' | 'detached'> {
   const filter = detachKeys === undefined ? undefined : new DetachFilter(detachKeys);
-  for await (const chunk of io.input as AsyncIterable<Buffer>) {
+  // who detaches still gets what is on its way: the input is the same connection
+  for await (const chunk of io.input.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     const { bytes, isDetached } = filter?.push(chunk) ?? { bytes: chunk, isDetached: false };
     if (bytes.length > 0) await attachment.write(bytes);
     if (isDetached) return 'detached';
@@ -156,9 +168,10 @@ async function feed(
 }
 
 /** Resolves when the stream takes more, or never will. */
-async function drained(output: Writable): Promise<void> {
+export async function drained(output: Writable): Promise<void> {
   const { promise, resolve } = withResolvers<void>();
   output.once('drain', resolve).once('close', resolve);
+  if (output.destroyed) resolve();
   await promise;
   output.removeListener('drain', resolve).removeListener('close', resolve);
 }

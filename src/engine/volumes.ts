@@ -1,4 +1,4 @@
-import { mkdir, opendir, readdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf, fail } from '../errors.ts';
 import { run } from '../host/exec.ts';
@@ -90,18 +90,20 @@ export class Volumes {
   }
 
   /**
-   * Boot: a directory whose record is missing is a user's data after all (the database may have been rebuilt), so it
-   * gets its record back, as a named volume; only empty ones, half made or half removed, go.
+   * Boot: a directory without a record is half made or half removed, and goes. Where records may have been lost
+   * (`adoptOrphans`) it is a user's data after all, and gets its record back, as a named volume, unless it is empty.
    */
-  async recover(): Promise<void> {
+  async recover({ adoptOrphans }: { adoptOrphans: boolean }): Promise<void> {
     await mkdir(this.#root, { recursive: true });
-    for await (const { name } of await opendir(this.#root)) {
-      if ((await this.#table.get(name)) !== undefined) continue;
-      if (await isEmpty(this.pathOf(name))) await removeTree(join(this.#root, name));
-      else {
-        const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
-        await this.#store.commit([this.#table.put(name, record)]);
+    for (const entry of await readdir(this.#root, { withFileTypes: true })) {
+      const { name } = entry;
+      if (!entry.isDirectory() || (await this.#table.get(name)) !== undefined) continue;
+      if (!adoptOrphans || (await isEmpty(this.pathOf(name)))) {
+        await removeTree(join(this.#root, name));
+        continue;
       }
+      const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
+      await this.#store.commit([this.#table.put(name, record)]);
     }
   }
 }

@@ -32,13 +32,27 @@ export class Waiters {
 
   /** The process ended; with `isFinal` false the restart policy is about to run it again. */
   ended(id: string, ending: Ending, { isFinal }: { isFinal: boolean }): void {
-    for (const { condition, resolve } of this.#byId.get(id) ?? []) {
-      if (condition === 'next-exit' || (condition === 'not-running' && isFinal)) resolve(ending);
-    }
+    this.#tell(id, ending, isFinal ? ['next-exit', 'not-running'] : ['next-exit']);
+  }
+
+  /** A start failed: nothing runs, though nothing has ended. */
+  idle(id: string, ending: Ending): void {
+    this.#tell(id, ending, ['not-running']);
   }
 
   /** The container is gone: every wait is over. */
   removed(id: string, ending: Ending): void {
-    for (const { resolve } of this.#byId.get(id) ?? []) resolve(ending);
+    this.#tell(id, ending, ['next-exit', 'not-running', 'removed']);
+  }
+
+  /** The container cannot be removed: whoever waits for that is told why. */
+  stuck(id: string, ending: Ending): void {
+    this.#tell(id, ending, ['removed']);
+  }
+
+  #tell(id: string, ending: Ending, met: readonly WaitCondition[]): void {
+    for (const { condition, resolve } of this.#byId.get(id) ?? []) {
+      if (met.includes(condition)) resolve(ending);
+    }
   }
 }

@@ -1,0 +1,154 @@
+import { isIP } from 'node:net';
+import { fail } from '../errors.ts';
+import type { Platform } from '../lib/platform.ts';
+import { parseHostPort, parsePort } from '../lib/port.ts';
+import { parseSignal } from '../lib/signals.ts';
+import { containerCapabilities } from '../runtime/capabilities.ts';
+import { securityOf } from './bundle-spec.ts';
+import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
+
+/** What a client asks for, already of the right shape. */
+export interface CreateRequest {
+  name?: string;
+  config: ContainerConfig;
+  hostConfig: HostConfig;
+  endpoints: Record<string, EndpointSettings>;
+  platform?: Platform;
+}
+
+/** What the host can do, as far as a create request is checked against it. */
+export interface HostLimits {
+  cpus: number;
+  hostname: string;
+  platform: Platform;
+  /** OCI runtimes by name, and the one that an empty name means. */
+  runtimes: readonly string[];
+  defaultRuntime: string;
+  cgroupVersion: 1 | 2;
+}
+
+const MIN_MEMORY_BYTES = 6 * 1024 * 1024;
+
+/** Checks that need no image, in dockerd's order; throws 400 in its words. */
+export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLimits): void {
+  checkConflicts(config, hostConfig);
+  checkConfig(config);
+  checkHostConfig(hostConfig);
+  checkResources(hostConfig, host);
+  securityOf(hostConfig);
+  if (hostConfig.runtime !== '' && !host.runtimes.includes(hostConfig.runtime)) {
+    throw fail.unknownRuntime(hostConfig.runtime);
+  }
+}
+
+function checkConfig(config: ContainerConfig): void {
+  if (config.workingDir !== '' && !config.workingDir.startsWith('/')) {
+    throw fail.badRequest(
+      `the working directory '${config.workingDir}' is invalid, it needs to be an absolute path`,
+    );
+  }
+  for (const variable of config.env ?? []) {
+    if (variable === '' || variable.startsWith('='))
+      throw fail.badRequest(`invalid environment variable: ${variable}`);
+  }
+  if (config.stopSignal) parseSignal(config.stopSignal);
+  for (const port of Object.keys(config.exposedPorts ?? {})) parsePort(port);
+  if (config.healthcheck !== undefined) checkHealthcheck(config.healthcheck);
+}
+
+/** Durations that are given must be of a millisecond at least. */
+function checkHealthcheck({ interval, timeout, startPeriod, startInterval, retries }: Healthcheck): void {
+  const durations = { Interval: interval, Timeout: timeout, StartPeriod: startPeriod };
+  for (const [name, nanos] of Object.entries({ ...durations, StartInterval: startInterval })) {
+    if (nanos !== undefined && nanos !== 0 && nanos < 1_000_000)
+      throw fail.badRequest(`${name} in Healthcheck cannot be less than 1ms`);
+  }
+  if (retries !== undefined && retries < 0)
+    throw fail.badRequest('Retries in Healthcheck cannot be negative');
+}
+
+function checkConflicts(config: ContainerConfig, hostConfig: HostConfig): void {
+  const { networkMode } = hostConfig;
+  if (networkMode.startsWith('container:') || networkMode === 'container') {
+    if (/^container:.+/.test(networkMode)) {
+      throw fail.notImplemented('sharing the network of another container is not supported');
+    }
+    throw fail.badRequest('Invalid network mode: invalid container format container:<name|id>');
+  }
+  if (networkMode === 'host' && config.macAddress) {
+    throw fail.badRequest('conflicting options: mac-address and the network mode');
+  }
+  if (hostConfig.utsMode === 'host' && config.hostname !== '') {
+    throw fail.badRequest('conflicting options: hostname and the UTS mode');
+  }
+  if (!['', 'default'].includes(hostConfig.isolation)) {
+    throw fail.host(`Invalid isolation: "${hostConfig.isolation}" - linux only supports 'default'`);
+  }
+  if (!['', 'host', 'private'].includes(hostConfig.cgroupnsMode))
+    throw fail.badRequest(`invalid cgroup namespace mode: ${hostConfig.cgroupnsMode}`);
+}
+
+function checkHostConfig(hostConfig: HostConfig): void {
+  const { autoRemove, restartPolicy, extraHosts, portBindings, tmpfs } = hostConfig;
+  checkRestartPolicy(restartPolicy);
+  if (autoRemove && restartPolicy.name !== '' && restartPolicy.name !== 'no')
+    throw fail.badRequest("can't create 'AutoRemove' container with restart policy");
+  for (const entry of extraHosts ?? []) checkExtraHost(entry);
+  for (const [port, bindings] of Object.entries(portBindings ?? {})) {
+    parsePort(port);
+    for (const { hostPort } of bindings ?? []) parseHostPort(hostPort);
+  }
+  containerCapabilities(hostConfig);
+  for (const path of Object.keys(tmpfs ?? {})) {
+    if (!path.startsWith('/'))
+      throw fail.badRequest(`invalid mount path: '${path}' mount path must be absolute`);
+  }
+}
+
+function checkRestartPolicy({ name, maximumRetryCount }: RestartPolicy): void {
+  if (!['', 'no', 'always', 'on-failure', 'unless-stopped'].includes(name))
+    throw fail.unknownRestartPolicy(name);
+  if (name !== '' && name !== 'on-failure' && maximumRetryCount !== 0)
+    throw fail.misplacedRetryCount(name, maximumRetryCount);
+  if (maximumRetryCount < 0) throw fail.negativeRetryCount();
+}
+
+function checkExtraHost(entry: string): void {
+  const [, name = '', address = ''] = /^([^:=]*)[:=](.*)$/s.exec(entry) ?? [];
+  if (name === '') throw fail.badRequest(`bad format for add-host: "${entry}"`);
+  if (address !== 'host-gateway' && isIP(address.replace(/^\[(.*)\]$/, '$1')) === 0)
+    throw fail.badRequest(`invalid IP address in add-host: "${address}"`);
+}
+
+function checkResources(hostConfig: HostConfig, host: HostLimits): void {
+  const { memory, memorySwap, nanoCpus, cpuPeriod, cpuQuota, oomScoreAdj, shmSize } = hostConfig;
+  if (memory !== 0 && memory < MIN_MEMORY_BYTES) throw fail.badRequest('Minimum memory limit allowed is 6MB');
+  if (memorySwap > 0 && memory === 0) {
+    throw fail.badRequest('You should always set the Memory limit when using Memoryswap limit, see usage');
+  }
+  if (memory > 0 && memorySwap > 0 && memorySwap < memory) {
+    throw fail.badRequest('Minimum memoryswap limit should be larger than memory limit, see usage');
+  }
+  if (nanoCpus < 0 || nanoCpus > host.cpus * 1e9) {
+    throw fail.badRequest(
+      `Range of CPUs is from 0.01 to ${host.cpus.toFixed(2)}, as there are only ${host.cpus} CPUs available`,
+    );
+  }
+  if (nanoCpus > 0 && cpuPeriod > 0) {
+    throw fail.badRequest('Conflicting options: Nano CPUs and CPU Period cannot both be set');
+  }
+  if (nanoCpus > 0 && cpuQuota > 0) {
+    throw fail.badRequest('Conflicting options: Nano CPUs and CPU Quota cannot both be set');
+  }
+  if (cpuPeriod !== 0 && (cpuPeriod < 1000 || cpuPeriod > 1_000_000)) {
+    throw fail.badRequest(
+      'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)',
+    );
+  }
+  if (cpuQuota > 0 && cpuQuota < 1000)
+    throw fail.badRequest('CPU cfs quota can not be less than 1ms (i.e. 1000)');
+  if (oomScoreAdj < -1000 || oomScoreAdj > 1000) {
+    throw fail.badRequest(`Invalid value ${oomScoreAdj}, range for oom score adj is [-1000, 1000]`);
+  }
+  if (shmSize < 0) throw fail.badRequest('SHM size can not be less than 0');
+}

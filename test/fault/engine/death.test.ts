@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type End, World } from '../../support/engine-world.ts';
+
+interface Scenario {
+  name: string;
+  /** What was there before, in peace. */
+  before(world: World): Promise<void>;
+  /** What the daemon is about when it dies. */
+  act(world: World): Promise<unknown>;
+  /** What must hold whenever it died, after the next daemon has come up. */
+  after?(world: World, isDone: boolean): Promise<void> | void;
+  /** The same thing wanted once more must work, wherever the first attempt died. */
+  again?(world: World): Promise<unknown>;
+}
+
+const app = async (world: World) => {
+  world.registry.put('app:latest', ['base', 'app']);
+  await world.pull('app');
+};
+const created = async (world: World) => {
+  await app(world);
+  await world.create('c1', { config: { exposedPorts: { '80/tcp': {} }, volumes: { '/data': {} } } });
+};
+const running = async (world: World) => {
+  await created(world);
+  await world.engine.containers.start('c1');
+};
+const runningOnce = async (world: World) => {
+  await app(world);
+  await world.create('c1', { config: { volumes: { '/data': {} } }, hostConfig: { autoRemove: true } });
+  await world.engine.containers.start('c1');
+};
+/** A container's process ends; done when the engine has dealt with it. */
+const exit = async (world: World) => {
+  const { id } = world.container('c1') ?? {};
+  assert.ok(id);
+  const { hostConfig } = world.container('c1') ?? {};
+  const condition = hostConfig?.autoRemove ? 'removed' : 'not-running';
+  const { exited } = await world.engine.io.wait(id, condition, { signal: AbortSignal.timeout(10_000) });
+  world.kernel.end(id, 3);
+  assert.equal((await exited).exitCode, 3);
+};
+
+const scenarios: Scenario[] = [
+  {
+    name: 'create',
+    before: app,
+    act: (world) => world.create('c1', { config: { volumes: { '/data': {} } } }),
+    after(world, isDone) {
+      if (isDone) assert.ok(world.container('c1'));
+    },
+    again: async (world) => world.container('c1') ?? world.create('c1'),
+  },
+  {
+    name: 'start',
+    before: created,
+    act: (world) => world.engine.containers.start('c1'),
+    after(world) {
+      const { state, ports } = world.container('c1') ?? {};
+      assert.deepEqual(Object.keys(ports ?? {}), state?.status === 'running' ? ['80/tcp'] : []);
+    },
+    again: (world) => world.engine.containers.start('c1'),
+  },
+  {
+    name: 'stop',
+    before: running,
+    act: (world) => world.engine.containers.stop('c1', { timeoutSeconds: 5 }),
+    again: (world) => world.engine.containers.stop('c1', { timeoutSeconds: 5 }),
+  },
+  {
+    name: 'exit',
+    before: running,
+    act: exit,
+    again: (world) => world.engine.containers.start('c1'),
+  },
+  { name: 'exit of one that removes itself', before: runningOnce, act: exit },
+  {
+    name: 'remove',
+    before: created,
+    act: (world) => world.engine.containers.remove('c1', { force: false, withVolumes: false }),
+    after(world, isDone) {
+      if (isDone) assert.equal(world.container('c1'), undefined);
+    },
+    async again(world) {
+      if (world.container('c1') !== undefined)
+        await world.engine.containers.remove('c1', { force: false, withVolumes: true });
+      await world.create('c1'); // its name is free
+    },
+  },
+  {
+    name: 'remove by force',
+    before: running,
+    act: (world) => world.engine.containers.remove('c1', { force: true, withVolumes: true }),
+    after(world, isDone) {
+      if (isDone) assert.equal(world.container('c1'), undefined);
+    },
+  },
+  {
+    name: 'rename',
+    before: created,
+    act: (world) => world.engine.containers.rename('c1', 'c2'),
+    after(world) {
+      const names = ['c1', 'c2'].filter((name) => world.container(name) !== undefined);
+      assert.equal(names.length, 1);
+    },
+  },
+  {
+    name: 'pull',
+    before: async (world) => void world.registry.put('app:latest', ['base', 'app']),
+    act: (world) => world.pull('app'),
+    again: (world) => world.pull('app'),
+  },
+  {
+    name: 'pull of a newer image',
+    before: async (world) => {
+      await app(world);
+      world.registry.put('app:latest', ['base', 'newer']);
+    },
+    act: (world) => world.pull('app'),
+    async after(world) {
+      const { record } = await world.engine.images.inspect('app'); // the old or the new one, whole
+      assert.equal(record.diffIds.length, 2);
+    },
+    again: (world) => world.pull('app'),
+  },
+  {
+    name: 'tag',
+    before: app,
+    act: (world) => world.engine.images.tag('app', { repo: 'other', tag: '1' }),
+    again: (world) => world.engine.images.tag('app', { repo: 'other', tag: '1' }),
+  },
+  {
+    name: 'removal of an image',
+    before: app,
+    act: (world) => world.engine.images.remove('app', { force: false }),
+    async after(world, isDone) {
+      if (isDone) await assert.rejects(world.engine.images.inspect('app'), { status: 404 });
+    },
+    again: (world) => world.pull('app'),
+  },
+];
+
+/** Far more than any of these takes: a scenario that never ends is a mistake. */
+const MOST_EFFECTS = 60;
+
+for (const { name, before, act, after, again } of scenarios) {
+  for (const end of ['crash', 'power cut'] as const) {
+    test(`${name}: a ${end} at any step is settled by the next daemon`, async () => {
+      for (let step = 0; step < MOST_EFFECTS; step++) {
+        const fate = { effects: step >> 1, isLastDone: (step & 1) === 1 };
+        const when = `after ${fate.effects} effects${fate.isLastDone ? ' and one unnoticed' : ''}`;
+        await using world = await World.open();
+        await before(world);
+        const isDone = await world.live(() => act(world), fate);
+        await survive(world, end, when);
+        await after?.(world, isDone);
+        await again?.(world);
+        await world.assertSettled(`after all, ${when}`);
+        if (isDone) return;
+      }
+      assert.fail(`${name} does not end`);
+    });
+  }
+}
+
+for (const name of ['start', 'remove by force', 'exit of one that removes itself', 'pull']) {
+  const { before, act } = scenarios.find((scenario) => scenario.name === name) ?? assert.fail(name);
+  test(`${name}: one crash, and another while the next daemon settles it`, async () => {
+    let isDone = false;
+    for (let effects = 0; !isDone; effects += 2) {
+      for (let step = 0, isUp = false; !isUp; step++) {
+        const fate = { effects: step >> 1, isLastDone: (step & 1) === 1 };
+        await using world = await World.open();
+        await before(world);
+        isDone = await world.live(() => act(world), { effects, isLastDone: true });
+        await world.die('crash');
+        isUp = await world.boot(fate);
+        if (!isUp) await survive(world, 'crash', `after ${effects} effects, then ${fate.effects} at boot`);
+      }
+    }
+  });
+}
+
+/** The daemon dies and the next one comes up. */
+async function survive(world: World, end: End, when: string): Promise<void> {
+  await world.die(end);
+  assert.ok(await world.boot());
+  await world.assertSettled(when);
+}

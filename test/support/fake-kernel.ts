@@ -1,0 +1,388 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { fail } from '../../src/errors.ts';
+import type { PacketSocket } from '../../src/host/packets.ts';
+import type { PublishedLayer } from '../../src/layers/layer-records.ts';
+import type { LayerOnDisk, Layers, StagedLayer } from '../../src/layers/layers.ts';
+import { digestOf } from '../../src/lib/digest.ts';
+import { withResolvers } from '../../src/lib/promises.ts';
+import { nowText } from '../../src/lib/time.ts';
+import type { BridgeEndpoint, BridgeNetwork, ConnectRequest } from '../../src/network/bridge.ts';
+import { Attachment } from '../../src/runtime/attach.ts';
+import type { ExecSpec, RunningExec } from '../../src/runtime/exec.ts';
+import type { ContainerExit, FoundContainer, Runtime } from '../../src/runtime/runtime.ts';
+import type { BundleSpec } from '../../src/runtime/spec.ts';
+
+/** Does one step of the daemon that changes the world. A daemon that has died never comes back from it. */
+export type Effect = <T>(name: string, work: () => Promise<T> | T) => Promise<T>;
+
+export const withoutDeath: Effect = async (_name, work) => work();
+
+interface Process {
+  pid: number;
+  status: 'created' | 'running' | 'paused';
+  spec: BundleSpec;
+  output: FakeSocket;
+}
+
+/**
+ * What a daemon finds outside itself, and what stays when it dies: processes and how they ended, mounts, network
+ * links, and the layers on the disk. {@link FakeKernel.losePower} takes all but the disk away.
+ */
+export class FakeKernel {
+  readonly processes = new Map<string, Process>();
+  /** Exit files that nobody has taken away. */
+  readonly exits = new Map<string, ContainerExit>();
+  /** Container directories whose root file system is mounted. */
+  readonly mounts = new Set<string>();
+  readonly links = new Map<string, BridgeEndpoint>();
+  readonly layers = new Map<string, PublishedLayer>();
+  readonly staging = new Set<string>();
+  /** Signals that a process takes without ending, besides those it has to die of. */
+  readonly ignoredSignals = new Set<number>();
+  /** Contents of layers' tars that make extraction fail. */
+  readonly badTars = new Set<string>();
+  #nextPid = 1000;
+  #nextDirectory = 1;
+  #listener: ((exit: ContainerExit) => void) | undefined;
+
+  watch(listener: ((exit: ContainerExit) => void) | undefined): void {
+    this.#listener = listener;
+  }
+
+  newPid(): number {
+    return this.#nextPid++;
+  }
+
+  newDirectory(): string {
+    return `d${this.#nextDirectory++}`;
+  }
+
+  /** A container's process ends by itself. */
+  end(id: string, exitCode: number): void {
+    const process = this.processes.get(id);
+    if (process === undefined) throw new Error(`no process ${id}`);
+    this.processes.delete(id);
+    process.output.finish();
+    const exit = { id, exitCode, wasOomKilled: false, at: nowText(), isKnown: true };
+    this.exits.set(id, exit);
+    this.#listener?.(exit);
+  }
+
+  losePower(): void {
+    this.watch(undefined);
+    for (const state of [this.processes, this.exits, this.mounts, this.links]) state.clear();
+  }
+}
+
+/** The process's end of an attach socket. Remembers what it was told. */
+export class FakeSocket implements PacketSocket {
+  heard = '';
+  isInputEnded = false;
+  readonly #packets: Buffer[] = [];
+  #isFinished = false;
+  #wake = () => {};
+
+  say(stream: 1 | 2, text: string): void {
+    this.#packets.push(Buffer.concat([Buffer.from([stream + 1]), Buffer.from(text)]));
+    this.#wake();
+  }
+
+  finish(): void {
+    this.#isFinished = true;
+    this.#wake();
+  }
+
+  async *packets(): AsyncGenerator<Buffer> {
+    for (;;) {
+      for (let packet = this.#packets.shift(); packet !== undefined; packet = this.#packets.shift())
+        yield packet;
+      if (this.#isFinished) return;
+      const { promise, resolve } = withResolvers<void>();
+      this.#wake = resolve;
+      await promise;
+    }
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.heard += Buffer.from(bytes).toString();
+  }
+
+  end(): void {
+    this.isInputEnded = true;
+  }
+
+  close(): void {
+    this.finish();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+}
+
+type RuntimeShape = Pick<
+  Runtime,
+  Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>
+>;
+
+/** Runs containers in a {@link FakeKernel}. One per life of the daemon. */
+export class FakeRuntime implements RuntimeShape {
+  readonly defaultName = 'crun';
+  /** Makes the next call of this name fail. */
+  readonly failures = new Map<string, Error>();
+  readonly execs: ExecSpec[] = [];
+  /** Each exec's other end, and how to end it. */
+  readonly running = new Map<string, { output: FakeSocket; end(exitCode: number): void }>();
+  readonly #kernel: FakeKernel;
+  readonly #effect: Effect;
+  readonly #attachments = new Map<string, Attachment>();
+
+  constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
+    this.#kernel = kernel;
+    this.#effect = effect;
+  }
+
+  names(): string[] {
+    return ['crun', 'runc'];
+  }
+
+  async create(spec: BundleSpec): Promise<{ pid: number; startTicks: number }> {
+    return this.#do('create', () => {
+      if (this.#kernel.processes.has(spec.id)) throw fail.runtime(`container ${spec.id} exists`);
+      const pid = this.#kernel.newPid();
+      this.#kernel.processes.set(spec.id, { pid, status: 'created', spec, output: new FakeSocket() });
+      return { pid, startTicks: 1 };
+    });
+  }
+
+  async start(id: string): Promise<void> {
+    await this.#do('start', () => {
+      this.#known(id).status = 'running';
+    });
+  }
+
+  async signal(id: string, signal: number): Promise<void> {
+    await this.#do('signal', () => {
+      const { status } = this.#known(id);
+      if (this.#kernel.ignoredSignals.has(signal) || (status === 'paused' && signal !== 9)) return;
+      this.#kernel.end(id, 128 + signal);
+    });
+  }
+
+  async pause(id: string): Promise<void> {
+    await this.#do('pause', () => {
+      this.#known(id).status = 'paused';
+    });
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.#do('resume', () => {
+      this.#known(id).status = 'running';
+    });
+  }
+
+  async resize(): Promise<void> {}
+
+  async find(id: string): Promise<FoundContainer | undefined> {
+    const process = this.#kernel.processes.get(id);
+    if (process !== undefined) return { status: process.status, pid: process.pid };
+    return this.#kernel.exits.has(id) ? { status: 'stopped', pid: 0 } : undefined;
+  }
+
+  async list(): Promise<string[]> {
+    return [...new Set([...this.#kernel.processes.keys(), ...this.#kernel.exits.keys()])];
+  }
+
+  async exitOf(id: string): Promise<ContainerExit | undefined> {
+    return this.#kernel.exits.get(id);
+  }
+
+  onExit(listener: (exit: ContainerExit) => void): () => void {
+    this.#kernel.watch(listener);
+    return () => this.#kernel.watch(undefined);
+  }
+
+  async delete(id: string): Promise<void> {
+    const process = this.#kernel.processes.get(id);
+    if (process === undefined && !this.#kernel.exits.has(id)) return;
+    await this.#do('delete', () => {
+      this.#kernel.processes.delete(id);
+      this.#kernel.exits.delete(id);
+      process?.output.finish();
+    });
+    await this.#attachments.get(id)?.drain();
+    this.#attachments.delete(id);
+  }
+
+  async attach(id: string): Promise<Attachment> {
+    const known = this.#attachments.get(id);
+    if (known !== undefined && !known.isEnded) return known;
+    const { output, spec } = this.#known(id);
+    const { hasStdin, isStdinOnce, terminal } = spec.process;
+    const attachment = new Attachment(output, { hasStdin, keepsStdinOpen: terminal || !isStdinOnce });
+    this.#attachments.set(id, attachment);
+    return attachment;
+  }
+
+  async exec(spec: ExecSpec): Promise<RunningExec> {
+    return this.#do('exec', () => {
+      this.execs.push(spec);
+      const output = new FakeSocket();
+      const { promise: exit, resolve } = withResolvers<number>();
+      const end = (exitCode: number) => {
+        output.finish();
+        resolve(exitCode);
+      };
+      this.running.set(spec.execId, { output, end });
+      const attachment = new Attachment(spec.isDetached ? undefined : output, {
+        hasStdin: spec.hasStdin,
+        keepsStdinOpen: spec.terminal,
+      });
+      return { pid: this.#kernel.newPid(), exit, attachment, resize() {} };
+    });
+  }
+
+  #known(id: string): Process {
+    const process = this.#kernel.processes.get(id);
+    if (process === undefined) throw fail.notRunning(id);
+    return process;
+  }
+
+  async #do<T>(name: string, work: () => T): Promise<T> {
+    return this.#effect(`runtime.${name}`, () => {
+      const failure = this.failures.get(name);
+      this.failures.delete(name);
+      if (failure !== undefined) throw failure;
+      return work();
+    });
+  }
+}
+
+/** Keeps layers as what they are made of: a layer's tar is not unpacked, only proven. */
+export class FakeLayers implements Pick<Layers, keyof Layers> {
+  /** How often each layer was begun, by diff ID. */
+  readonly extractions: string[] = [];
+  readonly #kernel: FakeKernel;
+  readonly #effect: Effect;
+
+  constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
+    this.#kernel = kernel;
+    this.#effect = effect;
+  }
+
+  async extract(input: Readable, o: Parameters<Layers['extract']>[1]): Promise<StagedLayer> {
+    this.extractions.push(o.diffId);
+    const directory = `${o.leaseId}/${this.#kernel.newDirectory()}`;
+    await this.#effect('layers.stage', () => this.#kernel.staging.add(directory));
+    try {
+      const tar = await buffer(input.on('data', (chunk: Buffer) => o.onProgress?.(chunk.length)));
+      o.signal.throwIfAborted();
+      if (digestOf(tar) !== o.diffId) throw fail.corrupt(`layer verification failed: ${o.diffId}`);
+      const { length } = tar;
+      const dirId = directory.slice(o.leaseId.length + 1);
+      return { dirId, diffId: o.diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
+    } catch (cause) {
+      this.#kernel.staging.delete(directory);
+      throw o.signal.aborted ? o.signal.reason : cause;
+    }
+  }
+
+  async publish({ dirId, diffId, sizeBytes, tarBytes, directory }: StagedLayer): Promise<PublishedLayer> {
+    return this.#effect('layers.publish', () => {
+      const layer = { dirId, diffId, sizeBytes, tarBytes };
+      this.#kernel.staging.delete(directory);
+      this.#kernel.layers.set(dirId, layer);
+      return layer;
+    });
+  }
+
+  async *list(): AsyncGenerator<LayerOnDisk, void, undefined> {
+    for (const layer of this.#kernel.layers.values()) yield { ...layer, isJunk: false };
+  }
+
+  async remove(dirId: string): Promise<void> {
+    await this.#effect('layers.remove', () => this.#kernel.layers.delete(dirId));
+  }
+
+  async sweepStaging(): Promise<void> {
+    await this.#effect('layers.sweep', () => this.#kernel.staging.clear());
+  }
+
+  tar(): Readable {
+    throw new Error('not kept');
+  }
+
+  async verify(): Promise<boolean> {
+    return true;
+  }
+
+  async mountRootfs(o: { dirIds: readonly string[]; containerDir: string }): Promise<string> {
+    for (const dirId of o.dirIds)
+      if (!this.#kernel.layers.has(dirId)) throw fail.host(`no layer directory ${dirId}`);
+    const merged = join(o.containerDir, 'merged');
+    await mkdir(merged, { recursive: true });
+    await this.#effect('mount', () => this.#kernel.mounts.add(o.containerDir));
+    return merged;
+  }
+
+  async unmountRootfs(containerDir: string): Promise<void> {
+    if (!this.#kernel.mounts.has(containerDir)) return;
+    await this.#effect('unmount', () => this.#kernel.mounts.delete(containerDir));
+  }
+}
+
+/** Plugs containers into nothing. What it was told it forgets with the daemon; the links it made stay. */
+export class FakeBridge implements Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'> {
+  failure: Error | undefined;
+  readonly #kernel: FakeKernel;
+  readonly #effect: Effect;
+  readonly #known = new Map<string, BridgeEndpoint>();
+
+  constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
+    this.#kernel = kernel;
+    this.#effect = effect;
+  }
+
+  async connect({ containerId, ports }: ConnectRequest): Promise<BridgeEndpoint> {
+    return this.#effect('bridge.connect', () => {
+      if (this.failure !== undefined) throw this.failure;
+      const endpoint: BridgeEndpoint = {
+        containerId,
+        ipAddress: `172.17.0.${2 + this.#kernel.links.size}`,
+        prefixLength: 16,
+        gateway: '172.17.0.1',
+        macAddress: '02:42:ac:11:00:02',
+        endpointId: 'e'.repeat(64),
+        networkId: 'b'.repeat(64),
+        ports: ports.map(({ containerPort, protocol, hostIp, hostPort }) => ({
+          containerPort,
+          protocol,
+          hostIp: hostIp || '0.0.0.0',
+          hostPort: hostPort || 49153,
+        })),
+        hostInterface: `veth${containerId.slice(0, 8)}`,
+      };
+      this.#known.set(containerId, endpoint);
+      this.#kernel.links.set(containerId, endpoint);
+      return endpoint;
+    });
+  }
+
+  async disconnect(containerId: string): Promise<void> {
+    if (!this.#known.delete(containerId)) return;
+    await this.#effect('bridge.disconnect', () => this.#kernel.links.delete(containerId));
+  }
+
+  async recover(live: readonly BridgeEndpoint[]): Promise<void> {
+    await this.#effect('bridge.recover', () => {
+      this.#kernel.links.clear();
+      for (const endpoint of live) {
+        this.#known.set(endpoint.containerId, endpoint);
+        this.#kernel.links.set(endpoint.containerId, endpoint);
+      }
+    });
+  }
+}
