@@ -39,6 +39,14 @@ export async function readBody(ctx: Pick<ApiContext, 'req' | 'res'>): Promise<Bu
 }
 
 /**
+ * Takes away the body of a request that needs none, where its length is known: dockerode repeats its parameters there,
+ * and they must not be taken for what follows.
+ */
+export async function dropBody(ctx: ApiContext): Promise<void> {
+  if (hasBody(ctx.req) && ctx.req.headers['transfer-encoding'] === undefined) await readBody(ctx);
+}
+
+/**
  * The JSON body, read as dockerd's common reader does. Throws 400 in its words for a wrong content type, for what is no
  * JSON, for values of a wrong type.
  */

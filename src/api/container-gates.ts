@@ -160,6 +160,12 @@ export const inspectShapes: readonly Shape<Wire>[] = [
   },
   { gate: 'G028', below: ({ HostConfig: hostConfig }) => delete (hostConfig as Wire)['CgroupnsMode'] },
   {
+    gate: 'G010',
+    below: ({ HostConfig: hostConfig }, axes) => {
+      if (axes.has('G014')) (hostConfig as Wire)['Capabilities'] = null;
+    },
+  },
+  {
     gate: 'G052',
     below: ({ HostConfig: hostConfig }, axes) => {
       (hostConfig as Wire)['KernelMemory'] ??= 0;

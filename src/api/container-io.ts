@@ -4,6 +4,7 @@ import { fail, messageOf } from '../errors.ts';
 import { frame, STDERR, STDOUT, SYSTEM_ERROR } from '../lib/frames.ts';
 import { parseUnixNanos } from '../lib/go-numbers.ts';
 import { formatNanos } from '../lib/time.ts';
+import { dropBody } from './body.ts';
 import type { ApiContext } from './context.ts';
 import type { LogLine } from './engine-views.ts';
 import { answerEmpty, answerJson, beginStream } from './respond.ts';
@@ -53,6 +54,7 @@ export function containerIoRoutes(containers: ContainerIo): Router {
   /** 101 or 200 and a stream of bytes; 400 bad detach keys, 404 no such container, 409 paused, all as bare text. */
   router.post('/containers/:id/attach', async (ctx, id) => {
     const wish = attachWish(ctx);
+    await dropBody(ctx);
     ctx.state.failsRaw = true;
     const session = await containers.attach(id, wish);
     await serveSession(ctx, session, { tells: ctx.state.axes.has('G041'), withDaemonHeaders: false });

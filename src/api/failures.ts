@@ -5,7 +5,7 @@ import type { Log } from '../lib/log.ts';
 import type { ApiContext, ApiState } from './context.ts';
 import { wordingOf } from './failure-gates.ts';
 import { answerJson, answerText } from './respond.ts';
-import { takeoverOf } from './takeover.ts';
+import { sayGoodbye, takeoverOf } from './takeover.ts';
 
 /**
  * The one place where what was thrown becomes an answer: a {@link Failure} its status and message, anything else is a
@@ -47,12 +47,12 @@ function answer(ctx: ApiContext, cause: unknown, log: Log): void {
 
 /** Attach has taken the connection over before it looks for the container: no headers but its own. */
 function answerRaw(ctx: ApiContext, status: number, message: string): void {
-  const takeover = takeoverOf(ctx.req);
-  const socket = takeover?.release(ctx.res) ?? ctx.res.socket;
-  socket?.end(
+  const socket = takeoverOf(ctx.req)?.release(ctx.res);
+  if (socket === undefined) return;
+  socket.write(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n${message}\r\n`,
   );
-  socket?.resume();
+  sayGoodbye(socket);
 }
 
 function report({ req, state }: ApiContext, cause: unknown, status: number, log: Log): void {

@@ -34,6 +34,8 @@ export const gates = {
   G008: ['request', '1.40'],
   /** HostConfig.KernelMemoryTCP. */
   G009: ['request', '1.40'],
+  /** HostConfig.Capabilities, which 1.40 alone had, is gone. It is printed as null there and not honoured. */
+  G010: ['ceiling', '1.41'],
   /** HostConfig.DeviceRequests. */
   G011: ['ceiling', '1.40'],
   /** PidsLimit is null where there is none. */

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { messageOf } from '../errors.ts';
 import type { ApiContext } from './context.ts';
-import { takeoverOf } from './takeover.ts';
+import { sayGoodbye, takeoverOf } from './takeover.ts';
 
 /** One client's view of a process's terminal or pipes. */
 export interface AttachSession {
@@ -23,8 +23,6 @@ export interface ClientStreams {
 
 const RAW = 'application/vnd.docker.raw-stream';
 const MULTIPLEXED = 'application/vnd.docker.multiplexed-stream';
-/** How long a client may take to see the end of its stream before its connection is cut. */
-const GOODBYE_MS = 5000;
 
 /** How raw and framed bytes are called: raw always, or by what they are. */
 export function streamType({ isTty, tells }: { isTty: boolean; tells: boolean }): string {
@@ -81,13 +79,4 @@ function daemonHeaders({ res }: ApiContext): string {
   return ['Api-Version', 'Docker-Experimental', 'Ostype', 'Server']
     .map((name) => `${name}: ${res.getHeader(name)}\r\n`)
     .join('');
-}
-
-/** Ends our side after the last byte, and reads on for a moment: unread bytes would turn the end into a reset. */
-function sayGoodbye(socket: Socket): void {
-  if (socket.destroyed) return;
-  socket.end();
-  socket.resume();
-  const timer = setTimeout(() => socket.destroy(), GOODBYE_MS);
-  socket.once('close', () => clearTimeout(timer));
 }

@@ -6,6 +6,8 @@ import { fail } from '../errors.ts';
 const takeoverPath = /^\/(?:v[0-9.]+\/)?(?:containers\/.+\/attach|exec\/.+\/start)(?:\?|$)/;
 /** A chunk's size line, with extensions, is never longer than this. */
 const MAX_LINE_BYTES = 4096;
+/** How long a client may take to see the end of its stream before its connection is cut. */
+const GOODBYE_MS = 5000;
 
 /**
  * A request of which Node lets go of the connection as soon as its headers are read, if its path is one of those that
@@ -34,6 +36,7 @@ export class Takeover {
   readonly #request: IncomingMessage;
   readonly #socket: Socket;
   #buffered: Buffer;
+  #isBodyRead = false;
 
   constructor(request: IncomingMessage, socket: Socket, head: Buffer) {
     this.#request = request;
@@ -50,8 +53,7 @@ export class Takeover {
     response.assignSocket(this.#socket);
     response.once('finish', () => {
       response.detachSocket(this.#socket);
-      this.#socket.end();
-      this.#socket.resume();
+      sayGoodbye(this.#socket);
     });
     return response;
   }
@@ -59,6 +61,8 @@ export class Takeover {
   /** The request's body by its framing; what follows it stays for {@link release}. */
   async *body(): AsyncGenerator<Buffer, void, void> {
     const { headers } = this.#request;
+    if (this.#isBodyRead) return;
+    this.#isBodyRead = true;
     if (headers['transfer-encoding'] === undefined) {
       yield* this.#exactly(Number(headers['content-length'] ?? 0));
       return;
@@ -124,4 +128,13 @@ export class Takeover {
       });
     }
   }
+}
+
+/** Ends our side after the last byte, and reads on for a moment: unread bytes would turn the end into a reset. */
+export function sayGoodbye(socket: Socket): void {
+  if (socket.destroyed) return;
+  socket.end();
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), GOODBYE_MS);
+  socket.once('close', () => clearTimeout(timer));
 }

@@ -66,6 +66,17 @@ test('G014: DiskQuota at ceiling 1.39; DeviceRequests and KernelMemoryTCP above,
   assert.deepEqual(await of(['1.40', '1.24']), [false, true, true]);
 });
 
+test('G010: HostConfig.Capabilities is a key of ceiling 1.40 alone', async (t) => {
+  for (const [ceiling, isThere] of [
+    ['1.39', false],
+    ['1.40', true],
+    ['1.41', false],
+  ] as const) {
+    const { HostConfig } = await inspect(t, aContainer(), [ceiling, '1.24']);
+    assert.deepEqual(has(HostConfig, 'Capabilities'), [isThere]);
+  }
+});
+
 test('G028: CgroupnsMode from ceiling 1.41 on', async (t) => {
   const of = async (ceiling: string) =>
     has((await inspect(t, aContainer(), [ceiling, '1.24'])).HostConfig, 'CgroupnsMode');

@@ -106,6 +106,15 @@ test('a body with a length is read before the stream begins, however it is cut',
   }
 });
 
+test('attach needs no body: one of known length is dropped and is not stdin', async (t) => {
+  const { raw } = bind(await world(t, { engine: echo({ isTty: true }) }));
+  const answer = await raw(
+    'POST /containers/web/attach?stream=1 HTTP/1.1\r\nHost: d\r\nContent-Length: 15\r\n\r\n{"stream":true}stdin',
+    { halfClose: true },
+  );
+  assert.equal(answer.slice(answer.indexOf('\r\n\r\n') + 4), 'stdinbye');
+});
+
 test('a body in chunks is read to its end, and what follows is stdin', async (t) => {
   const { raw } = bind(await world(t, { engine: echo({ isTty: true }) }));
   const answer = await raw(

@@ -62,9 +62,11 @@ test('a client that closed its half is not waited for without end', async (t) =>
   const signals: AbortSignal[] = [];
   const wait = async (_: string, __: string, { signal }: { signal: AbortSignal }) => {
     signals.push(signal);
-    return { exited: once(signal, 'abort').then((): never => {
+    return {
+      exited: once(signal, 'abort').then((): never => {
         throw signal.reason;
-      }) };
+      }),
+    };
   };
   const w = await world(t, { engine: { io: { wait } } });
   const began = performance.now();
