@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type BundlePlaces, bundleSpec, environmentOf } from '../../../src/engine/bundle-spec.ts';
+import { containerRecord } from '../../support/container-records.ts';
+
+const places: BundlePlaces = {
+  rootfs: '/r',
+  user: { uid: 1, gid: 2, additionalGids: [2], home: '/home/app' },
+  capabilities: ['CAP_KILL'],
+  mounts: [],
+  logPath: '/log',
+  logMaxBytes: 5,
+  cgroupParent: '/skerry',
+};
+const spec = (o: Parameters<typeof containerRecord>[0] = {}) => bundleSpec(containerRecord(o), places);
+
+test('a plain container', () => {
+  const { process, namespaces, resources, cgroupParent, seccomp, maskedPaths } = spec({
+    config: { entrypoint: ['/e'], cmd: ['c'], tty: true },
+  });
+  assert.deepEqual(process.args, ['/e', 'c']);
+  assert.equal(process.cwd, '/');
+  assert.deepEqual([process.terminal, process.hasStdin, process.noNewPrivileges], [true, false, false]);
+  assert.deepEqual(namespaces, {
+    pid: 'private',
+    ipc: 'private',
+    uts: 'private',
+    network: 'private',
+    cgroup: 'host',
+  });
+  assert.deepEqual([resources, cgroupParent, seccomp], [{}, '/skerry', 'default']);
+  assert.ok(maskedPaths.includes('/proc/kcore'));
+});
+
+test('limits that are set, and none that are not', () => {
+  const { resources } = spec({
+    hostConfig: {
+      memory: 10,
+      memorySwap: -1,
+      nanoCpus: 1.5e9,
+      cpusetCpus: '0',
+      pidsLimit: 7,
+      oomKillDisable: false,
+    },
+  });
+  assert.deepEqual(resources, {
+    memoryBytes: 10,
+    memorySwapBytes: -1,
+    cpuQuota: 150_000,
+    cpuPeriod: 100_000,
+    cpusetCpus: '0',
+    pidsLimit: 7,
+  });
+  assert.deepEqual(spec({ hostConfig: { cpuQuota: 50_000, cpuPeriod: 20_000 } }).resources, {
+    cpuQuota: 50_000,
+    cpuPeriod: 20_000,
+  });
+});
+
+test('the environment: preset, own, later wins, a bare name unsets', () => {
+  const env = (env: string[], more: string[] = []) =>
+    environmentOf({ config: containerRecord({ config: { env } }).config }, { home: '/h', tty: true, more });
+  const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+  assert.deepEqual(env([]), [path, 'HOSTNAME=cccccccccccc', 'TERM=xterm', 'HOME=/h']);
+  assert.deepEqual(env(['PATH=/x', 'TERM', 'A=b=c', 'HOME=/own']), [
+    'PATH=/x',
+    'HOSTNAME=cccccccccccc',
+    'A=b=c',
+    'HOME=/own',
+  ]);
+  assert.deepEqual(
+    env(['A=1', 'B=1'], ['A=2', 'B']).filter((text) => /^[AB]/.test(text)),
+    ['A=2'],
+  );
+});
+
+test('security options', () => {
+  const options = (...securityOpt: string[]) => {
+    const { seccomp, process } = spec({ hostConfig: { securityOpt } });
+    return [seccomp, process.noNewPrivileges];
+  };
+  assert.deepEqual(options('no-new-privileges'), ['default', true]);
+  assert.deepEqual(options('no-new-privileges:false', 'apparmor=unconfined'), ['default', false]);
+  assert.deepEqual(options('seccomp:unconfined'), ['unconfined', false]);
+  assert.deepEqual(options('seccomp={"a":"b=c"}'), [{ profile: '{"a":"b=c"}' }, false]);
+  assert.deepEqual(options('seccomp=unconfined', 'seccomp=builtin'), ['default', false]);
+  assert.throws(() => options('label=disable', 'bogus'), {
+    status: 500,
+    message: 'invalid --security-opt 2: "bogus"',
+  });
+});
+
+test('a privileged container has nothing masked and no filter', () => {
+  const { seccomp, maskedPaths, readonlyPaths } = spec({
+    hostConfig: { privileged: true, maskedPaths: ['/x'], securityOpt: ['seccomp=builtin'] },
+  });
+  assert.deepEqual([seccomp, maskedPaths, readonlyPaths], ['unconfined', [], []]);
+  assert.deepEqual(spec({ hostConfig: { maskedPaths: [], readonlyPaths: ['/y'] } }).maskedPaths, []);
+});
+
+test('namespaces', () => {
+  const shared = spec({
+    hostConfig: {
+      pidMode: 'host',
+      ipcMode: 'shareable',
+      utsMode: 'host',
+      networkMode: 'host',
+      cgroupnsMode: 'private',
+    },
+  });
+  assert.deepEqual(shared.namespaces, {
+    pid: 'host',
+    ipc: 'shareable',
+    uts: 'host',
+    network: 'host',
+    cgroup: 'private',
+  });
+  assert.throws(() => spec({ hostConfig: { pidMode: 'bogus' } }), {
+    status: 400,
+    message: 'invalid PID mode: bogus',
+  });
+  assert.throws(() => spec({ hostConfig: { ipcMode: 'container:x' } }), { status: 501 });
+});
