@@ -92,6 +92,8 @@ export const gates = {
   G056: ['ceiling', '1.42'],
   /** The image list computes shared sizes and counts containers on demand. */
   G057: ['request', '1.42'],
+  /** /info has null for empty lists of registries. */
+  emptyRegistryLists: ['ceiling', '1.42'],
   /** Pings always tell the builder version. */
   G067: ['ceiling', '1.42'],
   /** Pings tell the state of the swarm. */

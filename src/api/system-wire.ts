@@ -42,49 +42,11 @@ export function versionWire(view: VersionView, o: { release: string; ceiling: st
 
 /** The answer to `GET /info`. */
 export function infoWire(view: SystemView, o: { release: string; axes: Axes }): Wire {
-  const { running, paused, stopped } = view.containers;
   const wire: Wire = {
-    ID: view.id,
-    Containers: running + paused + stopped,
-    ContainersRunning: running,
-    ContainersPaused: paused,
-    ContainersStopped: stopped,
-    Images: view.images,
-    Driver: view.driver,
-    DriverStatus: view.driverStatus,
-    SystemStatus: null,
-    Plugins: {
-      Volume: view.plugins.volume,
-      Network: view.plugins.network,
-      Authorization: null,
-      Log: view.plugins.log,
-    },
+    ...contentsWire(view),
     ...kernelWire(view),
-    Debug: view.isDebug,
-    NFd: view.openFiles,
-    OomKillDisable: view.limits.oomKillDisable,
-    NGoroutines: 0,
-    SystemTime: view.time,
-    LoggingDriver: view.loggingDriver,
-    CgroupDriver: view.cgroupDriver,
-    CgroupVersion: String(view.cgroupVersion),
-    NEventsListener: view.eventListeners,
-    KernelVersion: view.kernelVersion,
-    OperatingSystem: view.operatingSystem,
-    OSVersion: view.osVersion,
-    OSType: 'linux',
-    Architecture: view.machine,
-    IndexServerAddress: INDEX_SERVER,
-    RegistryConfig: registriesWire(view),
-    NCPU: view.cpus,
-    MemTotal: view.memoryBytes,
-    GenericResources: null,
-    DockerRootDir: view.dataRoot,
-    HttpProxy: view.proxies.http,
-    HttpsProxy: view.proxies.https,
-    NoProxy: view.proxies.no,
-    Name: view.hostname,
-    Labels: view.labels,
+    ...daemonWire(view),
+    ...hostWire(view),
     ExperimentalBuild: false,
     ServerVersion: o.release,
     ClusterStore: '',
@@ -106,7 +68,7 @@ export function infoWire(view: SystemView, o: { release: string; axes: Axes }): 
     ContainerdCommit: commitWire(view.commits.containerd),
     RuncCommit: commitWire(view.commits.runc),
     InitCommit: commitWire(view.commits.init),
-    SecurityOptions: [...view.securityOptions],
+    SecurityOptions: view.securityOptions,
     ...(view.addressPools.length > 0 && {
       DefaultAddressPools: view.addressPools.map(({ base, size }) => ({ Base: base, Size: size })),
     }),
@@ -114,6 +76,59 @@ export function infoWire(view: SystemView, o: { release: string; axes: Axes }): 
     Warnings: view.warnings.length === 0 ? null : view.warnings,
   };
   return shape(wire, infoShapes, o.axes);
+}
+
+/** What is here: containers, images, and what they are kept with. */
+function contentsWire({ containers: { running, paused, stopped }, plugins, ...view }: SystemView): Wire {
+  return {
+    ID: view.id,
+    Containers: running + paused + stopped,
+    ContainersRunning: running,
+    ContainersPaused: paused,
+    ContainersStopped: stopped,
+    Images: view.images,
+    Driver: view.driver,
+    DriverStatus: view.driverStatus,
+    SystemStatus: null,
+    Plugins: { Volume: plugins.volume, Network: plugins.network, Authorization: null, Log: plugins.log },
+  };
+}
+
+/** The daemon in its present state. */
+function daemonWire(view: SystemView): Wire {
+  return {
+    Debug: view.isDebug,
+    NFd: view.openFiles,
+    OomKillDisable: view.limits.oomKillDisable,
+    NGoroutines: 0,
+    SystemTime: view.time,
+    LoggingDriver: view.loggingDriver,
+    CgroupDriver: view.cgroupDriver,
+    CgroupVersion: String(view.cgroupVersion),
+    NEventsListener: view.eventListeners,
+  };
+}
+
+/** The machine, and what it was told. */
+function hostWire(view: SystemView): Wire {
+  return {
+    KernelVersion: view.kernelVersion,
+    OperatingSystem: view.operatingSystem,
+    OSVersion: view.osVersion,
+    OSType: 'linux',
+    Architecture: view.machine,
+    IndexServerAddress: INDEX_SERVER,
+    RegistryConfig: registriesWire(view),
+    NCPU: view.cpus,
+    MemTotal: view.memoryBytes,
+    GenericResources: null,
+    DockerRootDir: view.dataRoot,
+    HttpProxy: view.proxies.http,
+    HttpsProxy: view.proxies.https,
+    NoProxy: view.proxies.no,
+    Name: view.hostname,
+    Labels: view.labels,
+  };
 }
 
 function kernelWire({ limits, ...view }: SystemView): Wire {
@@ -209,4 +224,12 @@ const infoShapes: readonly Shape<Wire>[] = [
     },
   },
   added('G104', 'CDISpecDirs'),
+  {
+    gate: 'emptyRegistryLists',
+    below: ({ RegistryConfig: registries }) => {
+      for (const [key, value] of Object.entries(registries as Wire)) {
+        if (value === null) (registries as Wire)[key] = [];
+      }
+    },
+  },
 ];

@@ -236,6 +236,13 @@ test('G053, G054: kernel memory in /info', async (t) => {
   assert.equal((await info(t, ['1.42', '1.24']))['KernelMemoryTCP'], undefined);
 });
 
+test('emptyRegistryLists: lists of registries that are empty are null from ceiling 1.42 on', async (t) => {
+  const of = async (ceiling: string) => (await info(t, [ceiling, '1.24']))['RegistryConfig'] as Json;
+  assert.deepEqual((await of('1.41'))['Mirrors'], []);
+  assert.equal((await of('1.42'))['Mirrors'], null);
+  assert.deepEqual((await of('1.42'))['InsecureRegistryCIDRs'], ['127.0.0.0/8']);
+});
+
 test('G084: no-new-privileges among the security options from ceiling 1.43 on', async (t) => {
   const [seccomp] = aSystem.securityOptions;
   assert.deepEqual((await info(t, ['1.42']))['SecurityOptions'], [seccomp]);

@@ -40,6 +40,13 @@ test('connections persist without saying so, and take an Upgrade that nobody wan
   socket.destroy();
 });
 
+test('a body beside an Upgrade that nobody wants is read', async (t) => {
+  const w = await world(t);
+  const headers = { Connection: 'Upgrade', Upgrade: 'h2c' };
+  const { status } = await w.call('POST /containers/web/exec', { headers, body: '{"Cmd":["a"]}' });
+  assert.equal(status, 201);
+});
+
 test('two requests at once on a connection are answered in order', async (t) => {
   const w = await world(t);
   const answer = await w.raw(
