@@ -1,3 +1,4 @@
+import KoaRouter from '@koa/router';
 import type { ApiContext } from './context.ts';
 
 /** What answers a route; `name` is what stands in the path for `:name`, decoded, and may hold slashes. */
@@ -9,70 +10,76 @@ export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE' | 'OPTIONS';
 export interface Route {
   readonly key: string;
   readonly method: Method;
+  readonly path: string;
   readonly handler: Handler;
-  readonly prefix: string;
-  /** What follows the name; undefined where the path has none and `prefix` is the whole. */
-  readonly suffix?: string;
 }
 
 /**
- * Finds the route of a request by Docker's rules, which are not those of Koa's router: a name may hold slashes
- * (`library/debian:12`), is matched after `%2F` is decoded, HEAD is no GET, and the first route that fits wins.
+ * Koa's router, asked by Docker's rules: a name may hold slashes (`library/debian:12`) and is matched after `%2F` is
+ * decoded, a path without names wins over one with, then the first that fits, and GET does not answer HEAD. It only
+ * finds: dockerd routes a request before it looks at the version, and that comes before the handler.
  */
 export class Router {
-  readonly #whole = new Map<string, Route>();
-  readonly #named = new Map<string, Route[]>();
+  readonly #koa = new KoaRouter();
+  readonly #routes = new Map<string, Route>();
 
   get(path: string, handler: Handler): void {
-    this.#add('GET', path, handler);
+    this.#write('GET', path, handler);
   }
 
   head(path: string, handler: Handler): void {
-    this.#add('HEAD', path, handler);
+    this.#write('HEAD', path, handler);
   }
 
   post(path: string, handler: Handler): void {
-    this.#add('POST', path, handler);
+    this.#write('POST', path, handler);
   }
 
   put(path: string, handler: Handler): void {
-    this.#add('PUT', path, handler);
+    this.#write('PUT', path, handler);
   }
 
   delete(path: string, handler: Handler): void {
-    this.#add('DELETE', path, handler);
+    this.#write('DELETE', path, handler);
   }
 
   options(path: string, handler: Handler): void {
-    this.#add('OPTIONS', path, handler);
+    this.#write('OPTIONS', path, handler);
   }
 
   /** Takes a route in, behind those that are here. */
   add(route: Route): void {
-    if (route.suffix === undefined) this.#whole.set(route.key, route);
-    else this.#named.set(route.method, [...(this.#named.get(route.method) ?? []), route]);
+    this.#routes.set(route.key, route);
+    this.#koa.register(patternOf(route.path), [route.method], () => {}, {
+      name: route.key,
+      pathAsRegExp: true,
+    });
   }
 
-  *routes(): Iterable<Route> {
-    yield* this.#whole.values();
-    for (const routes of this.#named.values()) yield* routes;
+  routes(): Iterable<Route> {
+    return this.#routes.values();
   }
 
   /** The route for a decoded path without its version, and the name in it. */
   find(method: string, path: string): { route: Route; name: string } | undefined {
-    const whole = this.#whole.get(`${method} ${path}`);
-    if (whole !== undefined) return { route: whole, name: '' };
-    for (const route of this.#named.get(method) ?? []) {
-      const { prefix, suffix = '' } = route;
-      if (path.length < prefix.length + suffix.length) continue;
-      if (!path.startsWith(prefix) || !path.endsWith(suffix)) continue;
-      return { route, name: path.slice(prefix.length, path.length - suffix.length) };
+    let found: { route: Route; name: string } | undefined;
+    for (const layer of this.#koa.match(path, method).pathAndMethod) {
+      const route = this.#routes.get(layer.name ?? '');
+      if (route === undefined || route.method !== method) continue;
+      const [name] = layer.captures(path);
+      if (name === undefined) return { route, name: '' };
+      found ??= { route, name };
     }
-    return undefined;
+    return found;
   }
 
-  #add(method: Method, path: string, handler: Handler): void {
-    const [prefix = '', suffix] = path.split(/:\w+/);
-    this.add({ key: `${method} ${path}`, method, handler, prefix, ...(suffix !== undefined && { suffix }) });
+  #write(method: Method, path: string, handler: Handler): void {
+    this.add({ key: `${method} ${path}`, method, path, handler });
   }
+}
+
+/** `:name` stands for anything at all; the rest for itself. */
+function patternOf(path: string): RegExp {
+  const [prefix = '', suffix] = path.split(/:\w+/).map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(suffix === undefined ? `^${prefix}$` : `^${prefix}(.*)${suffix}$`, 's');
 }
