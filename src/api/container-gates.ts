@@ -128,7 +128,9 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
   {
     gate: 'G112',
     above: ({ hostConfig }) => {
-      hostConfig.restartPolicy.name ||= 'no';
+      // without a name dockerd takes any count, with this one none
+      if (hostConfig.restartPolicy.name === '')
+        hostConfig.restartPolicy = { name: 'no', maximumRetryCount: 0 };
     },
   },
 ];

@@ -238,7 +238,11 @@ test('G100: ReadOnlyForceRecursive: unknown, then refused, then honoured', async
 
 test('G112: an empty restart policy is stored as no from ceiling 1.44 on', async (t) => {
   assert.equal((await create(t, ['1.43'], {})).request?.hostConfig.restartPolicy.name, '');
-  assert.equal((await create(t, ['1.44', '1.24'], {})).request?.hostConfig.restartPolicy.name, 'no');
+  const counted = host({ RestartPolicy: { Name: '', MaximumRetryCount: 3 } });
+  for (const body of [{}, counted]) {
+    const { request } = await create(t, ['1.44', '1.24'], body);
+    assert.deepEqual(request?.hostConfig.restartPolicy, { name: 'no', maximumRetryCount: 0 });
+  }
 });
 
 test('G119: VolumeOptions.Subpath: unknown, then refused, then honoured', async (t) => {
