@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { fail } from '../../src/errors.ts';
 import { type Digest, digestOf } from '../../src/lib/digest.ts';
+import { abortable } from '../../src/lib/locks.ts';
 import { familiarString, type Reference } from '../../src/lib/reference.ts';
 import type { Registry, RemoteImage } from '../../src/registry/registry.ts';
 import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-images.ts';
@@ -52,15 +53,15 @@ export class FakeRegistry implements Pick<Registry, 'resolve' | 'blob'> {
 
   blob(_ref: Reference, { digest }: { digest: Digest }, { signal }: { signal: AbortSignal }): Readable {
     this.asked.push(digest);
-    return Readable.from(this.#halves(digest), { signal });
+    return Readable.from(this.#halves(digest, signal), { signal });
   }
 
-  async *#halves(digest: Digest): AsyncGenerator<Buffer> {
+  async *#halves(digest: Digest, signal: AbortSignal): AsyncGenerator<Buffer> {
     const bytes = this.#blobs.get(digest) ?? Buffer.alloc(0);
     const middle = Math.ceil(bytes.length / 2);
     yield bytes.subarray(0, middle);
     if (this.broken.has(digest)) throw fail.registry('connection reset by peer');
-    await this.held.get(digest);
+    await abortable(this.held.get(digest) ?? Promise.resolve(), signal);
     yield bytes.subarray(middle);
   }
 }

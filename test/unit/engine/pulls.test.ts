@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { withResolvers } from '../../../src/lib/promises.ts';
+import type { ImageRecord, LeaseRecord } from '../../../src/store/records.ts';
+import { World } from '../../support/engine-world.ts';
+import { fakeLayer } from '../../support/fake-registry.ts';
+
+test("a pull tells its way in dockerd's order", async () => {
+  await using world = await World.open();
+  const { digest, layers } = world.registry.put('app:1', ['base', 'app', 'base']);
+  const messages = await world.pull('app:1');
+  const short = layers.map((layer) => layer.digest.slice(7, 19));
+  const of = (id: string | undefined) =>
+    messages.filter((message) => message.id === id).map(({ status }) => status);
+  assert.deepEqual(messages[0], { status: 'Pulling from library/app', id: '1' });
+  assert.deepEqual(
+    messages.slice(1, 3).map(({ status }) => status),
+    ['Pulling fs layer', 'Pulling fs layer'],
+  );
+  for (const id of short.slice(0, 2)) {
+    const told = of(id).filter((status) => status !== 'Downloading' && status !== 'Waiting');
+    const order = [
+      'Pulling fs layer',
+      'Verifying Checksum',
+      'Download complete',
+      'Extracting',
+      'Pull complete',
+    ];
+    assert.deepEqual(told, order);
+  }
+  assert.deepEqual(messages.slice(-2), [
+    { status: `Digest: ${digest}` },
+    { status: 'Status: Downloaded newer image for app:1' },
+  ]);
+  await world.assertSettled('after a pull');
+  assert.deepEqual(await world.records('leases'), []);
+});
+
+test('what is here is not fetched: all of an image, or some of it', async () => {
+  await using world = await World.open();
+  world.registry.put('app:1', ['base', 'app']);
+  await world.pull('app:1');
+  const again = await world.pull('app:1');
+  assert.deepEqual(
+    again.filter(({ id }) => id !== '1').map(({ status }) => status?.replace(/sha256:.*/, '')),
+    ['Already exists', 'Already exists', 'Digest: ', 'Status: Image is up to date for app:1'],
+  );
+  world.registry.put('app:2', ['base', 'other']);
+  world.registry.asked.length = 0;
+  await world.pull('app:2');
+  assert.deepEqual(world.registry.asked, [fakeLayer('other').digest]);
+});
+
+test('a pull by digest gives no tag', async () => {
+  await using world = await World.open();
+  const image = world.registry.put('app:1', ['base']);
+  world.registry.images.set(`app@${image.digest}`, image);
+  const { signal } = new AbortController();
+  await world.engine.pulls.pull({ fromImage: 'app', tag: image.digest }, { signal, progress() {} });
+  const { repoTags, repoDigests } = await world.engine.images.inspect(`app@${image.digest}`);
+  assert.deepEqual([repoTags, repoDigests], [[], [`app@${image.digest}`]]);
+});
+
+test('a pull that fails leaves the images as they were', async () => {
+  await using world = await World.open();
+  world.registry.put('app:1', ['base', 'old']);
+  await world.pull('app:1');
+  const before = await world.records<ImageRecord>('images');
+  world.registry.put('app:1', ['base', 'new', 'broken']);
+  world.registry.broken.add(fakeLayer('broken').digest);
+  await assert.rejects(world.pull('app:1'), { message: 'connection reset by peer' });
+  assert.deepEqual(await world.records('images'), before);
+  assert.deepEqual((await world.engine.images.inspect('app:1')).record, before[0]);
+  await world.assertSettled('after a failed pull');
+  world.registry.broken.clear();
+  await world.pull('app:1');
+  assert.deepEqual(await world.records<LeaseRecord>('leases'), []);
+});
+
+test('what a lost client had finished serves the next try', async () => {
+  await using world = await World.open();
+  world.registry.put('app:1', ['first', 'second']);
+  const { promise, resolve } = withResolvers<void>();
+  world.registry.held.set(fakeLayer('second').digest, promise);
+  const abort = new AbortController();
+  const pull = world.pull('app:1', abort.signal);
+  for (let waitedMs = 0; world.kernel.layers.size === 0 && waitedMs < 2000; waitedMs += 5) await sleep(5);
+  abort.abort(new Error('client left'));
+  await assert.rejects(pull, /client left/);
+  resolve();
+  assert.equal((await world.records('leases')).length, 1);
+  world.registry.asked.length = 0;
+  await world.pull('app:1');
+  assert.deepEqual(world.registry.asked, [fakeLayer('second').digest]);
+  await world.assertSettled('after the second try');
+});
+
+test('two pulls at once share the layers they have in common', async () => {
+  await using world = await World.open();
+  world.registry.put('one:1', ['base', 'one']);
+  world.registry.put('two:1', ['base', 'two']);
+  const [one, two] = await Promise.all([world.pull('one:1'), world.pull('two:1')]);
+  for (const messages of [one, two]) assert.match(messages.at(-1)?.status ?? '', /^Status: Downloaded newer/);
+  assert.equal(world.registry.asked.filter((digest) => digest === fakeLayer('base').digest).length, 1);
+  assert.equal(world.kernel.layers.size, 3);
+  await world.assertSettled('after both');
+  assert.deepEqual(await world.records('leases'), []);
+});
+
+test('what fails before the first message says what it is', async () => {
+  await using world = await World.open();
+  const cases: [{ fromImage: string; tag?: string }, object][] = [
+    [{ fromImage: 'nope' }, { status: 404, message: 'manifest for nope:latest not found: manifest unknown' }],
+    [
+      { fromImage: 'UPPER' },
+      { status: 400, message: 'invalid reference format: repository name must be lowercase' },
+    ],
+    [
+      { fromImage: 'app', tag: 'a b' },
+      { status: 400, message: 'invalid tag format' },
+    ],
+    [{ fromImage: 'scratch' }, { status: 403, message: "'scratch' is a reserved name" }],
+  ];
+  for (const [request, failure] of cases) {
+    const progress = () => assert.fail('no message yet');
+    await assert.rejects(
+      world.engine.pulls.pull(request, { signal: new AbortController().signal, progress }),
+      failure,
+    );
+  }
+  assert.deepEqual(await world.records('leases'), []);
+});
