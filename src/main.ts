@@ -75,6 +75,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       resolver: { dns, dnsSearch, dnsOptions },
       cgroupVersion: cgroups.version,
       parallelDownloads: config.maxConcurrentDownloads,
+      supervisorCompat: config.supervisorCompat,
       pullLeaseMs: config.pullLeaseMs,
       containers: {
         cgroupParent: config.cgroupParent,
@@ -97,6 +98,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       mirrors: config.registryMirrors,
       commit: config.release.commit,
       builtAt: config.release.builtAt,
+      ...(config.supervisorCompat && { engineName: 'balena-engine' }),
       warnings: runtime.warnings,
       componentVersions: () => runtime.versions(),
     },

@@ -103,6 +103,8 @@ export interface LogLine {
 export interface VersionView {
   /** The product's name, for people. */
   platformName: string;
+  /** `Engine`, which balena-style supervisors look for; absent for everyone else. */
+  engineName?: string;
   gitCommit: string;
   /** What it is built with; stands where dockerd names its Go. */
   toolchain: string;

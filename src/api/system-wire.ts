@@ -28,6 +28,7 @@ export function versionWire(view: VersionView, o: { release: string; ceiling: st
         ...(more && { Details: more }),
       })),
     ],
+    ...(view.engineName !== undefined && { Engine: view.engineName }),
     Version: o.release,
     ApiVersion: o.ceiling,
     MinAPIVersion: o.floor,

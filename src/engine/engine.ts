@@ -40,6 +40,8 @@ export interface EngineOptions {
   resolver: ResolverWishes;
   cgroupVersion: 1 | 2;
   parallelDownloads: number;
+  /** Speaks to balena-style supervisors in their way. */
+  supervisorCompat: boolean;
   /** How long the layers of a pull that died wait for the next try. */
   pullLeaseMs: number;
   containers: LaunchDefaults;
@@ -138,6 +140,7 @@ export class Engine implements AsyncDisposable {
         dataRoot,
         host: host.platform,
         parallelDownloads: o.parallelDownloads,
+        tellsTotal: o.supervisorCompat,
         log: o.log('images'),
       }),
       containers: new Containers({

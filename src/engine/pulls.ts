@@ -21,7 +21,7 @@ import type { Events } from './events.ts';
 import type { Images } from './images.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
-import { layerReport } from './pull-report.ts';
+import { type LayerReport, PullReport } from './pull-report.ts';
 
 /** What a client asks for: `fromImage` may carry a tag or digest itself, `tag` may be a digest. */
 export interface PullRequest {
@@ -29,6 +29,15 @@ export interface PullRequest {
   tag?: string;
   platform?: string;
   auth?: RegistryAuth;
+}
+
+/** One pull under way. */
+interface Pull {
+  ref: Reference;
+  auth: RegistryAuth | undefined;
+  lease: LeaseRecord;
+  report: PullReport;
+  signal: AbortSignal;
 }
 
 /**
@@ -43,6 +52,7 @@ export class Pulls {
   readonly #dataRoot: string;
   readonly #host: Platform;
   readonly #downloads: Semaphore;
+  readonly #tellsTotal: boolean;
   readonly #log: Log;
 
   constructor(o: {
@@ -53,6 +63,8 @@ export class Pulls {
     dataRoot: string;
     host: Platform;
     parallelDownloads: number;
+    /** For balena-style supervisors: progress of the pull as a whole. */
+    tellsTotal: boolean;
     log: Log;
   }) {
     this.#registry = o.registry;
@@ -62,6 +74,7 @@ export class Pulls {
     this.#dataRoot = o.dataRoot;
     this.#host = o.host;
     this.#downloads = new Semaphore(o.parallelDownloads);
+    this.#tellsTotal = o.tellsTotal;
     this.#log = o.log;
   }
 
@@ -83,13 +96,16 @@ export class Pulls {
 
     const layers = distinctLayers(remote.layers);
     const lease = await this.#shelf.lease([...layers.keys()], `pull of ${familiarString(ref)}`);
+    const report = new PullReport(o.progress, { tellsTotal: this.#tellsTotal });
     let fetchedBytes = 0;
     let isNew: boolean;
     try {
-      fetchedBytes = await this.#bringLayers(ref, remote, layers, lease, request.auth, o);
+      const pull: Pull = { ref, auth: request.auth, lease, report, signal: o.signal };
+      fetchedBytes = await this.#bringLayers(pull, layers);
       isNew = await this.#publish(ref, remote, lease);
     } catch (cause) {
-      await this.#shelf.abandon(lease, cause);
+      // what this cannot clean up now its term will
+      await this.#shelf.abandon(lease, cause).catch((err) => this.#log.error({ err }, 'lease not ended'));
       throw cause;
     }
     this.#shelf.release(lease);
@@ -103,61 +119,48 @@ export class Pulls {
   }
 
   /** Fetches what is missing, all layers at once within the limit; the first that fails stops the rest. */
-  async #bringLayers(
-    ref: Reference,
-    remote: RemoteImage,
-    layers: ReadonlyMap<Digest, LayerDescriptor>,
-    lease: LeaseRecord,
-    auth: RegistryAuth | undefined,
-    o: { signal: AbortSignal; progress: Progress },
-  ): Promise<number> {
-    const missing: LayerDescriptor[] = [];
+  async #bringLayers(pull: Pull, layers: ReadonlyMap<Digest, LayerDescriptor>): Promise<number> {
+    const missing: [LayerDescriptor, LayerReport][] = [];
     for (const layer of layers.values()) {
-      const report = layerReport(layer.digest, layer.size, o.progress);
+      const report = pull.report.layer(layer.digest, layer.size);
       if ((await this.#shelf.get(layer.diffId)) !== undefined) report.exists();
       else {
         report.waiting();
-        missing.push(layer);
+        missing.push([layer, report]);
       }
     }
-    const totalBytes = missing.reduce((sum, { size }) => sum + size, 0);
+    const totalBytes = missing.reduce((sum, [{ size }]) => sum + size, 0);
     await this.#checkSpace(totalBytes);
     const failure = new AbortController();
-    const signal = AbortSignal.any([o.signal, failure.signal]);
-    const fetches = missing.map(async (layer) => {
-      try {
-        await this.#bringLayer(ref, layer, lease, auth, { signal, progress: o.progress });
-      } catch (cause) {
-        failure.abort(cause);
-        throw cause;
-      }
-    });
-    const outcomes = await Promise.allSettled(fetches);
-    if (failure.signal.aborted) throw failure.signal.reason;
-    o.signal.throwIfAborted();
-    if (outcomes.some(({ status }) => status === 'rejected'))
-      throw fail.corrupt(`pull of ${remote.digest} failed`);
+    const signal = AbortSignal.any([pull.signal, failure.signal]);
+    const fetches = missing.map(([layer, report]) =>
+      this.#bringLayer({ ...pull, signal }, layer, report).catch((cause) => failure.abort(cause)),
+    );
+    await Promise.all(fetches);
+    signal.throwIfAborted();
     return totalBytes;
   }
 
   async #bringLayer(
-    ref: Reference,
+    { ref, auth, lease, signal }: Pull,
     layer: LayerDescriptor,
-    lease: LeaseRecord,
-    auth: RegistryAuth | undefined,
-    o: { signal: AbortSignal; progress: Progress },
+    report: LayerReport,
   ): Promise<void> {
-    const report = layerReport(layer.digest, layer.size, o.progress);
-    await using _place = await this.#downloads.hold({ signal: o.signal });
+    await using _place = await this.#downloads.hold({ signal });
     await this.#shelf.fetch(
       {
         diffId: layer.diffId,
         blob: layer.digest,
         compression: layer.compression,
-        open: (signal) => this.#registry.blob(ref, layer, { ...(auth && { auth }), signal }),
+        open: (signal) =>
+          this.#registry.blob(ref, layer, {
+            ...(auth && { auth }),
+            signal,
+            onRetry: (_attempt, secondsLeft) => report.retrying(secondsLeft),
+          }),
       },
       lease,
-      { onProgress: report.downloading, signal: o.signal },
+      { onProgress: report.downloading, signal },
     );
     report.done();
   }

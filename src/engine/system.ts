@@ -32,6 +32,8 @@ export interface SystemFacts {
   mirrors: readonly string[];
   commit: string;
   builtAt: string;
+  /** What supervisors of old look for in `GET /version` before they trust an engine. */
+  engineName?: string;
   /** What people should know about this host, each a sentence. */
   warnings: readonly string[];
   /** Programs whose versions `GET /version` tells: name and a way to ask. */
@@ -61,11 +63,12 @@ export class System {
   }
 
   async version() {
-    const { commit, builtAt, componentVersions } = this.#facts;
+    const { commit, builtAt, engineName, componentVersions } = this.#facts;
     this.#components ??= componentVersions(); // runs programs: once is enough, they change with the machine's packages
     const versions = Object.entries(await this.#components);
     return {
       platformName: 'Skerry',
+      ...(engineName !== undefined && { engineName }),
       gitCommit: commit,
       toolchain: `node${process.version}`,
       os: 'linux',

@@ -107,7 +107,9 @@ export class World implements AsyncDisposable {
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
         cgroupVersion: 2,
         parallelDownloads: 3,
+        supervisorCompat: false,
         pullLeaseMs: this.pullLeaseMs,
+        supervisorCompat: false,
         containers: { cgroupParent: '', logMaxBytes: 1 << 20 },
         log: () => this.log,
       });
@@ -131,6 +133,11 @@ export class World implements AsyncDisposable {
     if (end === 'crash') return;
     this.kernel.losePower();
     await rm(this.execRoot, { recursive: true, force: true });
+  }
+
+  /** The flash has eaten the database, while no daemon ran. */
+  async loseDatabase(): Promise<void> {
+    await rm(join(this.dataRoot, 'db'), { recursive: true });
   }
 
   async pull(name: string, signal = AbortSignal.timeout(20_000)): Promise<ProgressMessage[]> {

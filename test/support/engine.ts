@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
 import { run } from '../../src/host/exec.ts';
 import { unmount } from '../../src/host/kernel.ts';
 import { mountsUnder } from '../../src/host/mounts.ts';
@@ -127,7 +128,14 @@ export class TestEngine implements AsyncDisposable {
 
   /** Runs the docker CLI against this engine. */
   async docker(args: readonly string[], { input = '', timeoutMs = 60_000 } = {}): Promise<CliResult> {
-    return run('docker', args, { input, timeoutMs, env: this.cliEnvironment() });
+    const { exitCode, stdout, stderr } = await execa('docker', args, {
+      input,
+      timeout: timeoutMs,
+      env: this.cliEnvironment(),
+      reject: false,
+      stripFinalNewline: false,
+    });
+    return { code: exitCode ?? -1, stdout, stderr };
   }
 
   /** As {@link docker}; throws with everything that was printed unless it exits with 0. */
