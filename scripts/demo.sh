@@ -57,7 +57,7 @@ trap 'exit 143' TERM
 
 # In the background, because a shell that waits for a program in the foreground hears no signal. Inside, a shell is
 # init: it reaps what a killed daemon leaves behind.
-unshare --net --mount --propagation private --pid --mount-proc --fork --kill-child \
+TMPDIR=$directory unshare --net --mount --propagation private --pid --mount-proc --fork --kill-child \
   sh -c 'ip link set lo up && "$@"; exit $?' sh \
   "$root/node_modules/node/bin/node" "$root/scripts/demo.ts" "$directory" "$name" ${1+"$1"} &
 sandbox=$!

@@ -37,7 +37,7 @@ try {
   console.error(
     `\ndemo: ${cause instanceof Error ? cause.message : cause}\n\nThe end of skerryd's log:\n${log}`,
   );
-  process.exitCode = 1;
+  process.exit(1); // the daemon may still run; it ends with the sandbox
 }
 
 async function tell(): Promise<void> {
@@ -58,7 +58,7 @@ own, in ${directory}, gone at the end or at Ctrl-C.`);
     'docker',
     'version',
     '--format',
-    'client {{.Client.Version}} talks to {{(index .Server.Components 0).Name}}',
+    'docker {{.Client.Version}} talks to {{.Server.Platform.Name}} {{.Server.Version}}',
   );
 
   await chapter(
@@ -99,7 +99,7 @@ synced step when all of it is on the disk; if the power goes before, there is no
 
   await chapter('What was saved');
   console.log(`  the first pull fetched    ${kilobytes(whole)}
-  the update fetched        ${kilobytes(part)}   (${(100 - (part / whole) * 100).toFixed(1)} % less)
+  the update fetched        ${kilobytes(part)}   (${(100 - (part / whole) * 100).toFixed(2)} % less)
   skerryd itself takes      ${kilobytes(rssBytes(daemon.pid ?? 0))} of memory`);
   await show('docker', 'rm', '--force', 'sensor');
   daemon.kill('SIGTERM');
