@@ -112,7 +112,7 @@ export class Images {
   /** Runs work on an image that cannot be removed meanwhile; how a new container gets hold of its image. */
   async using<T>(name: string, work: (image: ImageView) => Promise<T>): Promise<T> {
     await using _lock = await this.#locks.hold('refs');
-    return work(viewOf(await this.find(name), []));
+    return await work(viewOf(await this.find(name), [])); // or the lock would be gone before the work is done
   }
 
   /** After records were lost: what the copies on disk still know, images with their names, comes back. */

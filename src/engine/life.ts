@@ -163,7 +163,7 @@ export class Life {
    */
   async change<T>(id: string, work: (record: ContainerRecord) => Promise<T>): Promise<T> {
     await using _lock = await this.#locks.hold(id);
-    return work(this.#current(id));
+    return await work(this.#current(id)); // or the lock would be gone before the work is done
   }
 
   /** Finishes what a crash interrupted: no process is left, so take down, record, and let the policies speak. */

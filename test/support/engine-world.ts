@@ -109,7 +109,6 @@ export class World implements AsyncDisposable {
         parallelDownloads: 3,
         supervisorCompat: false,
         pullLeaseMs: this.pullLeaseMs,
-        supervisorCompat: false,
         containers: { cgroupParent: '', logMaxBytes: 1 << 20 },
         log: () => this.log,
       });

@@ -197,6 +197,15 @@ test('containers hold their image: each conflict in its words', async () => {
   await world.engine.containers.remove('c1', { force: true, withVolumes: false });
 });
 
+test('an image cannot be removed under a container that is being made', async () => {
+  const { world, images, id } = await withApp();
+  await using _ = world;
+  const created = world.create('c1');
+  await assert.rejects(images.remove(id, { force: false }), { status: 409 });
+  await created;
+  await world.assertSettled('after both');
+});
+
 test('a list: newest first, with containers and what is shared', async () => {
   const { world, images } = await withApp();
   await using _ = world;

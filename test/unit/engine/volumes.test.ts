@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { VolumeRecord } from '../../../src/engine/volumes.ts';
+import { World } from '../../support/engine-world.ts';
+
+async function withApp() {
+  const world = await World.open();
+  world.registry.put('app:latest', ['base']);
+  await world.pull('app');
+  const names = async () => (await world.records<VolumeRecord>('volumes')).map(({ name }) => name).sort();
+  return { world, names };
+}
+
+test('names that are none', async () => {
+  const { world } = await withApp();
+  await using _ = world;
+  const create = (name: string) => world.create('c1', { hostConfig: { binds: [`${name}:/x`] } });
+  await assert.rejects(create('a'), {
+    status: 400,
+    message: 'create a: volume name is too short, names should be at least two alphanumeric characters',
+  });
+  await assert.rejects(create('bad!'), {
+    status: 400,
+    message:
+      'create bad!: "bad!" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
+  });
+  await assert.rejects(create('..'), { status: 400 });
+  await world.create('c1'); // the name was given back
+});
+
+test('a container that does not come to be leaves no anonymous volume', async () => {
+  const { world, names } = await withApp();
+  await using _ = world;
+  const binds = ['/anonymous', 'named:/named', 'bad!:/x'];
+  await assert.rejects(world.create('c1', { hostConfig: { binds } }), { status: 400 });
+  assert.deepEqual(await names(), ['named']);
+  await world.assertSettled('after the refusal');
+});
+
+test('a removal with volumes takes the anonymous ones that nobody else uses', async () => {
+  const { world, names } = await withApp();
+  await using _ = world;
+  await world.create('c1', { hostConfig: { binds: ['/one', '/two', 'named:/named'] } });
+  const [one, two] = world.container('c1')?.mounts.map(({ name }) => name) ?? [];
+  await world.create('c2', { hostConfig: { binds: [`${one}:/shared`] } });
+  await world.engine.containers.remove('c1', { force: false, withVolumes: true });
+  assert.deepEqual(await names(), [one, 'named'].sort());
+  assert.ok(two);
+  await world.engine.containers.remove('c2', { force: false, withVolumes: false });
+  assert.deepEqual(await names(), [one, 'named'].sort());
+  await world.assertSettled('at the end');
+});
+
+test('an empty volume begins with what the image has there, one with content keeps it', async () => {
+  const { world } = await withApp();
+  await using _ = world;
+  const { layers } = world.life;
+  const mountRootfs = layers.mountRootfs.bind(layers);
+  layers.mountRootfs = async (o) => {
+    const merged = await mountRootfs(o);
+    await mkdir(join(merged, 'data'), { recursive: true });
+    await writeFile(join(merged, 'data', 'seed'), 'from the image');
+    return merged;
+  };
+  await world.create('c1', { hostConfig: { binds: ['filled:/data', 'declined:/data2:nocopy'] } });
+  const seed = join(world.dataRoot, 'volumes/filled/_data/seed');
+  assert.equal(await readFile(seed, 'utf8'), 'from the image');
+  await writeFile(seed, 'changed');
+  await world.create('c2', { hostConfig: { binds: ['filled:/data'] } });
+  assert.equal(await readFile(seed, 'utf8'), 'changed');
+  assert.equal(world.kernel.mounts.size, 0);
+});
+
+test('boot: a directory half removed goes; where records were lost it is a user’s data', async () => {
+  const { world, names } = await withApp();
+  await using _ = world;
+  const half = async (name: string) => {
+    await mkdir(join(world.dataRoot, 'volumes', name, '_data'), { recursive: true });
+    await writeFile(join(world.dataRoot, 'volumes', name, '_data', 'file'), 'x');
+  };
+  await half('left');
+  await writeFile(join(world.dataRoot, 'volumes', 'metadata.db'), 'not a volume');
+  await world.die('crash');
+  await world.boot();
+  assert.deepEqual(await names(), []);
+  await half('precious');
+  await world.die('power cut');
+  await world.loseDatabase();
+  for (const end of ['crash', 'power cut'] as const) {
+    await world.boot();
+    assert.deepEqual(await names(), ['precious'], end);
+    await world.die(end);
+  }
+  await world.boot();
+});
