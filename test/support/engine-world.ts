@@ -10,6 +10,7 @@ import { type Log, silentLog } from '../../src/lib/log.ts';
 import { withResolvers } from '../../src/lib/promises.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord, RefRecord } from '../../src/store/records.ts';
 import { Store } from '../../src/store/store.ts';
+import type { Change } from '../../src/store/tables.ts';
 import { createRequest } from './container-requests.ts';
 import { type Effect, FakeBridge, FakeKernel, FakeLayers, FakeRuntime } from './fake-kernel.ts';
 import { FakeRegistry } from './fake-registry.ts';
@@ -43,6 +44,8 @@ export class World implements AsyncDisposable {
   readonly execRoot: string;
   pullLeaseMs = 3_600_000;
   log: Log = silentLog;
+  /** Sees every commit before it is made, and may throw. */
+  onCommit: ((changes: readonly Change[]) => void) | undefined;
   #life: Life | undefined;
   #store: Store | undefined;
   #fate: Fate | undefined;
@@ -91,7 +94,11 @@ export class World implements AsyncDisposable {
       });
       this.#store = store;
       const commit = store.commit.bind(store);
-      store.commit = (changes) => this.#effect('store.commit', () => commit(changes));
+      store.commit = (changes) =>
+        this.#effect('store.commit', async () => {
+          this.onCommit?.(changes);
+          await commit(changes);
+        });
       const effect = this.#effectsOfThisLife();
       const runtime = new FakeRuntime(this.kernel, effect);
       const layers = new FakeLayers(this.kernel, effect);

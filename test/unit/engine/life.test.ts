@@ -276,16 +276,13 @@ test('a removal that cannot be done is told to those who wait for it, and can be
   await using _ = world;
   await containers.start('c1');
   const { exited } = await io.wait('c1', 'removed', { signal: new AbortController().signal });
-  const { store } = world.life;
-  const { commit } = store;
   let commits = 0;
-  store.commit = async (changes) => {
+  world.onCommit = () => {
     if (++commits === 3) throw fail.noSpace('no space left on device');
-    return commit(changes);
   };
   world.kernel.end(id, 0);
   assert.deepEqual(await exited, { exitCode: 0, error: 'no space left on device' });
-  store.commit = commit;
+  world.onCommit = undefined;
   await containers.remove('c1', { force: false, withVolumes: false });
   await world.assertSettled('at the end');
 });
