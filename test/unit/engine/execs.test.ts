@@ -142,7 +142,7 @@ test('what is refused', async () => {
   assert.throws(() => execs.inspect('nope'), { status: 404, message: 'No such exec instance: nope' });
   const exec = await execs.create('c1', request);
   await containers.pause('c1');
-  const paused = { status: 409, message: 'container c1 is paused, unpause the container before exec' };
+  const paused = { status: 409, message: 'Container c1 is paused, unpause the container before exec' };
   await assert.rejects(execs.create('c1', request), paused);
   await assert.rejects(execs.start(exec, { isTty: false }), { status: 409 });
   await containers.unpause('c1');

@@ -84,7 +84,7 @@ test('what cannot be done in a state is refused in its words', async () => {
   const notRunning = { status: 409, message: `container ${id} is not running` };
   await assert.rejects(containers.kill('c1', ''), notRunning);
   await assert.rejects(containers.pause('c1'), notRunning);
-  await assert.rejects(containers.unpause('c1'), { status: 500, message: `container ${id} is not paused` });
+  await assert.rejects(containers.unpause('c1'), { status: 500, message: `Container ${id} is not paused` });
   await containers.start('c1');
   await assert.rejects(containers.remove('c1', { force: false, withVolumes: false }), {
     status: 409,
@@ -93,7 +93,7 @@ test('what cannot be done in a state is refused in its words', async () => {
     facts: { id },
   });
   await containers.pause('c1');
-  await assert.rejects(containers.pause('c1'), { status: 409, message: `container ${id} is already paused` });
+  await assert.rejects(containers.pause('c1'), { status: 409, message: `Container ${id} is already paused` });
   await assert.rejects(containers.start('c1'), {
     status: 409,
     message: 'cannot start a paused container, try unpause instead',

@@ -68,6 +68,7 @@ test('mounts of each type', async (t) => {
       ['bind', '/b', false, 'rshared'],
       ['volume', '/v', true, ''],
       ['volume', '/a', true, ''],
+      ['tmpfs', '/t', true, ''],
     ],
   );
 });
