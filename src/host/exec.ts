@@ -1,9 +1,10 @@
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
 import type { Readable } from 'node:stream';
 import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
 import { withResolvers } from '../lib/promises.ts';
+import { spawnSealed } from './spawn.ts';
 
 /** What a program printed and how it ended; killed by signal n counts as 128 + n, as in a shell. */
 export interface Finished {
@@ -71,7 +72,7 @@ export async function run(
 /** Some errors are thrown here, others come as an event. */
 function begin(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   try {
-    return spawn(command, args, options);
+    return spawnSealed(command, args, options);
   } catch (cause) {
     throw cannotRun(command, cause);
   }

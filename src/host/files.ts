@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, open, readFile, rename, rm, statfs } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { codeOf, fail } from '../errors.ts';
 import { run } from './exec.ts';
@@ -84,6 +84,33 @@ async function kindOf(path: string): Promise<'directory' | 'other' | 'absent'> {
     if (isAbsence(cause)) return 'absent';
     throw cause;
   }
+}
+
+/**
+ * Bytes of all files below a directory, as `docker ps --size` counts them: one with many names once, directories
+ * not at all. What is absent, or goes away meanwhile, counts nothing.
+ */
+export async function bytesUnder(path: string): Promise<number> {
+  const ignoreAbsence = (cause: unknown) => {
+    if (!isAbsence(cause)) throw cause;
+  };
+  const linked = new Set<number>();
+  const directories = [path];
+  let bytes = 0;
+  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    for (const entry of (await readdir(directory, { withFileTypes: true }).catch(ignoreAbsence)) ?? []) {
+      const child = join(directory, entry.name);
+      if (entry.isDirectory()) {
+        directories.push(child);
+        continue;
+      }
+      const facts = await lstat(child).catch(ignoreAbsence);
+      if (facts === undefined || linked.has(facts.ino)) continue;
+      if (facts.nlink > 1) linked.add(facts.ino);
+      bytes += facts.size;
+    }
+  }
+  return bytes;
 }
 
 /**

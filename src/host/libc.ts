@@ -35,6 +35,8 @@ export interface Libc {
   };
   recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
   shutdown(fd: number, how: number): number;
+  fcntl(fd: number, command: number, value: number): number;
+  syscall(number: number, first: number, second: number, third: number): number;
   /**
    * Calls back each time the descriptor is ready, until stopped. Outside of Node's callback scopes, so only
    * set things in motion there.
@@ -86,6 +88,8 @@ function load(): Libc {
     send: library.func('long send(int, const void *, size_t, int)'),
     recv: library.func('long recv(int, void *, size_t, int)'),
     shutdown: library.func('int shutdown(int, int)'),
+    fcntl: library.func('int fcntl(int, int, int)'),
+    syscall: library.func('long syscall(long, unsigned int, unsigned int, unsigned int)'),
     poll: (fd, wish, onReady) => koffi.node.poll(fd, wish, onReady),
     errno: () => koffi.errno(),
   };

@@ -7,7 +7,8 @@ import type { ExtractionJob, ExtractionReport } from './extractor.ts';
 /**
  * The program that unpacks one layer: compressed bytes on stdin, the job as JSON in its argument, reports as lines of
  * JSON on descriptor 3. It lives for one layer, so that neither its memory nor its CPU time stays with the daemon, and
- * it holds no bytes but those in the hand. When the daemon dies, its input ends and so does it.
+ * it holds no bytes but those in the hand. When the daemon dies, so does it, at the next piece: the next daemon sweeps
+ * what it was at.
  */
 const REPORTS = 3;
 const PROGRESS_MS = 100;
@@ -35,8 +36,10 @@ async function* counted(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
 async function run(job: ExtractionJob): Promise<void> {
   process.umask(0);
   const extraction = Extraction.open(job);
+  const daemon = process.ppid;
   let uncollected = 0;
   await decompress(counted(process.stdin), job.compression, (bytes) => {
+    if (process.ppid !== daemon) process.exit(1);
     extraction.push(bytes);
     uncollected += bytes.length;
     if (uncollected < COLLECT_BYTES) return;

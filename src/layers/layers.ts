@@ -150,7 +150,13 @@ export class Layers {
   /** Removes what earlier runs left in `staging/`, but for these leases. Call it while nothing is under way. */
   async sweepStaging(keepLeases: ReadonlySet<string>): Promise<void> {
     for (const name of await readdir(this.#stagingDir)) {
-      if (!keepLeases.has(name)) await removeTree(join(this.#stagingDir, name));
+      if (keepLeases.has(name)) continue;
+      try {
+        await removeTree(join(this.#stagingDir, name));
+      } catch (err) {
+        // no reason not to start: the next sweep finds it again
+        this.#log.error({ err, name }, 'could not remove what an earlier run left in staging');
+      }
     }
   }
 

@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { codeOf, fail, messageOf } from '../errors.ts';
 import type { CgroupLayout } from '../host/cgroup.ts';
+import { spawnSealed } from '../host/spawn.ts';
 import type { Log } from '../lib/log.ts';
 import { withResolvers } from '../lib/promises.ts';
 import { readText } from './bundle.ts';
@@ -77,7 +78,7 @@ export class Monitor {
 
   static launch(path: string, wish: MonitorWish, cgroups: CgroupLayout, log: Log): Monitor {
     const isAttached = wish.task.kind === 'exec' && wish.task.isAttached;
-    const child = spawn(path, conmonArguments(wish), {
+    const child = spawnSealed(path, conmonArguments(wish), {
       cwd: wish.directory, // the `oom` mark and the console socket go here
       env: environment(isAttached),
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', ...(isAttached ? (['pipe'] as const) : [])],

@@ -115,6 +115,7 @@ export interface OciSpec {
     seccomp?: OciSeccomp;
     maskedPaths: readonly string[];
     readonlyPaths: readonly string[];
+    rootfsPropagation?: 'shared' | 'rslave';
     cgroupsPath: string;
   };
 }
@@ -155,6 +156,7 @@ export function cgroupOf({ id, cgroupParent }: Pick<BundleSpec, 'id' | 'cgroupPa
 export function ociSpec(bundle: BundleSpec, devices: readonly OciDevice[], host: SpecHost): OciSpec {
   const { namespaces } = bundle;
   const seccomp = seccompOf(bundle, host);
+  const rootfsPropagation = rootPropagationOf(bundle);
   return {
     ociVersion: '1.0.2',
     process: ociProcess(bundle.process),
@@ -170,6 +172,7 @@ export function ociSpec(bundle: BundleSpec, devices: readonly OciDevice[], host:
       ...(seccomp !== undefined && { seccomp }),
       maskedPaths: bundle.maskedPaths,
       readonlyPaths: bundle.readonlyPaths,
+      ...(rootfsPropagation !== undefined && { rootfsPropagation }),
       cgroupsPath: cgroupOf(bundle),
     },
   };
@@ -242,6 +245,13 @@ function mountsOf(bundle: BundleSpec): BundleMount[] {
     .map((mount) => withAccess(mount, bundle));
   const depth = (path: string) => path.split('/').length;
   return [...defaults, ...own.sort((a, b) => depth(a.destination) - depth(b.destination))];
+}
+
+/** What is mounted under a shared or slave mount goes on only as far as the root that the mount is in lets it. */
+function rootPropagationOf({ mounts }: BundleSpec): 'shared' | 'rslave' | undefined {
+  const asked = new Set(mounts.flatMap(({ options }) => options));
+  if (asked.has('shared') || asked.has('rshared')) return 'shared';
+  return asked.has('slave') || asked.has('rslave') ? 'rslave' : undefined;
 }
 
 const alwaysWritable = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
