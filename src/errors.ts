@@ -79,12 +79,16 @@ export const fail = {
   ambiguousContainer: (prefix: string) =>
     new Failure('AMBIGUOUS_CONTAINER', 400, `multiple IDs found with provided prefix: ${prefix}`),
   notRunning: (id: string) => new Failure('NOT_RUNNING', 409, `container ${id} is not running`),
-  isPaused: (ref: string, wish: string) =>
-    new Failure('IS_PAUSED', 409, `container ${ref} is paused, unpause the container before ${wish}`),
-  alreadyPaused: (id: string) => new Failure('ALREADY_PAUSED', 409, `container ${id} is already paused`),
-  notPaused: (id: string) => new Failure('NOT_PAUSED', 500, `container ${id} is not paused`),
-  isRestarting: (ref: string) =>
+  attachPaused: (ref: string) =>
+    new Failure('IS_PAUSED', 409, `container ${ref} is paused, unpause the container before attach`),
+  execPaused: (ref: string) =>
+    new Failure('IS_PAUSED', 409, `Container ${ref} is paused, unpause the container before exec`),
+  alreadyPaused: (id: string) => new Failure('ALREADY_PAUSED', 409, `Container ${id} is already paused`),
+  notPaused: (id: string) => new Failure('NOT_PAUSED', 500, `Container ${id} is not paused`),
+  attachRestarting: (ref: string) =>
     new Failure('IS_RESTARTING', 409, `container ${ref} is restarting, wait until the container is running`),
+  execRestarting: (id: string) =>
+    new Failure('IS_RESTARTING', 409, `Container ${id} is restarting, wait until the container is running`),
   startPaused: () => new Failure('IS_PAUSED', 409, 'cannot start a paused container, try unpause instead'),
   beingRemoved: (ref: string) =>
     new Failure('BEING_REMOVED', 409, `removal of container ${ref} is already in progress`),

@@ -3,6 +3,7 @@ import { shortId } from '../lib/ids.ts';
 import type { ImageRunConfig } from '../lib/image-config.ts';
 import { formatPlatform, matchPlatform, type Platform } from '../lib/platform.ts';
 import { nowText, ZERO_TIME } from '../lib/time.ts';
+import { defaultMaskedPaths, defaultReadonlyPaths } from './bundle-spec.ts';
 import type { CreateRequest, HostLimits } from './container-checks.ts';
 import type { ImageView } from './image-view.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, Healthcheck, HostConfig } from './model.ts';
@@ -64,7 +65,7 @@ export function newRecord(
 }
 
 function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
-  const { memory, memorySwap } = hostConfig;
+  const { memory, memorySwap, privileged } = hostConfig;
   return {
     ...hostConfig,
     networkMode: hostConfig.networkMode === '' ? 'default' : hostConfig.networkMode,
@@ -74,6 +75,9 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     shmSize: hostConfig.shmSize === 0 ? 64 * 1024 * 1024 : hostConfig.shmSize,
     // dockerd: as much swap as memory, where only memory is limited
     memorySwap: memory > 0 && memorySwap === 0 ? memory * 2 : memorySwap,
+    oomKillDisable: hostConfig.oomKillDisable ?? false,
+    maskedPaths: hostConfig.maskedPaths ?? (privileged ? null : defaultMaskedPaths),
+    readonlyPaths: hostConfig.readonlyPaths ?? (privileged ? null : defaultReadonlyPaths),
     pidsLimit: hostConfig.pidsLimit !== null && hostConfig.pidsLimit <= 0 ? null : hostConfig.pidsLimit,
     logConfig: hostConfig.logConfig.type === '' ? { type: 'json-file', config: {} } : hostConfig.logConfig,
   };

@@ -73,8 +73,8 @@ export class ContainerIo {
   ): Promise<AttachSession> {
     const record = this.#find(ref);
     const { id, state, config } = record;
-    if (state.status === 'paused') throw fail.isPaused(ref, 'attach');
-    if (state.status === 'restarting') throw fail.isRestarting(ref);
+    if (state.status === 'paused') throw fail.attachPaused(ref);
+    if (state.status === 'restarting') throw fail.attachRestarting(ref);
     const detachKeys = parseDetachKeys(o.detachKeys);
     const wishes: StreamWishes = {
       stdin: o.stdin && o.stream && config.openStdin,

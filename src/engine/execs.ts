@@ -231,7 +231,7 @@ export class Execs {
 }
 
 function checkReady(record: ContainerRecord, ref: string): void {
-  if (record.state.status === 'paused') throw fail.isPaused(ref, 'exec');
-  if (record.state.status === 'restarting') throw fail.isRestarting(record.id);
+  if (record.state.status === 'paused') throw fail.execPaused(ref);
+  if (record.state.status === 'restarting') throw fail.execRestarting(record.id);
   if (!isRunning(record)) throw fail.notRunning(record.id);
 }

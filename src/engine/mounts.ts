@@ -74,10 +74,13 @@ export async function mountPointsOf(
         mode: '',
         propagation: propagation || 'rprivate',
       });
+    } else {
+      const common = { type: 'tmpfs', source: '', mode: '', propagation: '' } as const;
+      add({ ...common, destination: target, isWritable: !request.readOnly });
     }
   }
   const declared = Object.keys(config.volumes ?? {}).map((path) => posix.normalize(path));
-  const tmpfs = new Set(tmpfsTargets(hostConfig));
+  const tmpfs = new Set(Object.keys(hostConfig.tmpfs ?? {}).map(cleanPath));
   for (const path of declared) if (!points.has(path) && !tmpfs.has(path)) await volumeAt(undefined, path, '');
   return [...points.values()];
 }
@@ -94,12 +97,14 @@ export function volumesToFill(points: readonly MountPoint[], { mounts }: HostCon
 
 /** The runtime's mounts for a container: its mount points and its tmpfs, outer paths before inner ones. */
 export function bundleMounts(points: readonly MountPoint[], hostConfig: HostConfig): BundleMount[] {
-  const mounts: BundleMount[] = points.map((point) => ({
-    destination: point.destination,
-    type: 'bind',
-    source: point.source,
-    options: ['rbind', point.isWritable ? 'rw' : 'ro', point.propagation || 'rprivate'],
-  }));
+  const mounts: BundleMount[] = points
+    .filter(({ type }) => type !== 'tmpfs') // those come with their options from the request
+    .map((point) => ({
+      destination: point.destination,
+      type: 'bind',
+      source: point.source,
+      options: ['rbind', point.isWritable ? 'rw' : 'ro', point.propagation || 'rprivate'],
+    }));
   for (const [target, options] of Object.entries(hostConfig.tmpfs ?? {})) {
     const given = options.split(',').filter((option) => option !== '');
     mounts.push(tmpfsMount(posix.normalize(target), given));
@@ -183,13 +188,6 @@ async function checkBindSource(source: string): Promise<void> {
   } catch {
     throw fail.badRequest(`invalid mount config for type "bind": bind source path does not exist: ${source}`);
   }
-}
-
-function tmpfsTargets(hostConfig: HostConfig): string[] {
-  const requested = (hostConfig.mounts ?? [])
-    .filter(({ type }) => type === 'tmpfs')
-    .map(({ target }) => target);
-  return [...Object.keys(hostConfig.tmpfs ?? {}), ...requested].map((path) => posix.normalize(path));
 }
 
 function tmpfsMount(destination: string, given: readonly string[]): BundleMount {

@@ -118,6 +118,10 @@ test('defaults that depend on others', () => {
   assert.equal(make({ networkMode: 'host' }).config.hostname, 'board');
   assert.deepEqual(Object.keys(make({ networkMode: 'none' }).endpoints), ['none']);
   assert.equal(make({}, { cgroupVersion: 1 }).hostConfig.cgroupnsMode, 'host');
+  assert.equal(make({}).hostConfig.oomKillDisable, false);
+  assert.ok(make({}).hostConfig.maskedPaths?.includes('/proc/kcore'));
+  assert.deepEqual(make({ maskedPaths: [] }).hostConfig.maskedPaths, []);
+  assert.equal(make({ privileged: true }).hostConfig.readonlyPaths, null);
 });
 
 test('an image without a command needs one', () => {
