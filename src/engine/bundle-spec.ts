@@ -19,6 +19,11 @@ export interface BundlePlaces {
 export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
   const { config, hostConfig } = record;
   const security = securityOf(hostConfig);
+  const [request] = hostConfig.deviceRequests ?? [];
+  if (request !== undefined) {
+    const wanted = (request.capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
+    throw fail.host(`could not select device driver "${request.driver}" with capabilities: [${wanted}]`);
+  }
   return {
     id: record.id,
     runtime: record.runtime,
@@ -69,7 +74,7 @@ export function commandOf({ config }: ContainerRecord): string[] {
 }
 
 // dockerd: oci/defaults.go
-const defaultMaskedPaths = [
+export const defaultMaskedPaths = [
   '/proc/asound',
   '/proc/acpi',
   '/proc/kcore',
@@ -82,7 +87,13 @@ const defaultMaskedPaths = [
   '/sys/firmware',
   '/sys/devices/virtual/powercap',
 ];
-const defaultReadonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
+export const defaultReadonlyPaths = [
+  '/proc/bus',
+  '/proc/fs',
+  '/proc/irq',
+  '/proc/sys',
+  '/proc/sysrq-trigger',
+];
 
 const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 

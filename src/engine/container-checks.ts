@@ -41,6 +41,30 @@ export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLi
   }
 }
 
+/** Wishes that the engine cannot fulfil and that no container must fail for: a warning for each. */
+export function discardedWishes({
+  config,
+  hostConfig,
+}: Pick<CreateRequest, 'config' | 'hostConfig'>): string[] {
+  const throttles = [
+    hostConfig.blkioWeightDevice,
+    hostConfig.blkioDeviceReadBps,
+    hostConfig.blkioDeviceWriteBps,
+    hostConfig.blkioDeviceReadIOps,
+    hostConfig.blkioDeviceWriteIOps,
+  ];
+  const discarded: [string, boolean][] = [
+    ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
+    ['An init process is', hostConfig.init === true],
+    ['Block I/O limits are', hostConfig.blkioWeight > 0 || throttles.some((list) => (list ?? []).length > 0)],
+    ['Device cgroup rules are', (hostConfig.deviceCgroupRules ?? []).length > 0],
+    ['Memory swappiness is', (hostConfig.memorySwappiness ?? -1) >= 0],
+    ['Log options are', Object.keys(hostConfig.logConfig.config).length > 0],
+    ['Storage options are', Object.keys(hostConfig.storageOpt ?? {}).length > 0],
+  ];
+  return discarded.flatMap(([wish, isWanted]) => (isWanted ? `${wish} not supported, and discarded.` : []));
+}
+
 function checkConfig(config: ContainerConfig): void {
   if (config.workingDir !== '' && !config.workingDir.startsWith('/')) {
     throw fail.badRequest(
@@ -99,6 +123,10 @@ function checkHostConfig(hostConfig: HostConfig): void {
     for (const { hostPort } of bindings ?? []) parseHostPort(hostPort);
   }
   containerCapabilities(hostConfig);
+  const { type: driver } = hostConfig.logConfig;
+  if (driver !== '' && driver !== 'json-file')
+    throw fail.badRequest(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
+  if ((hostConfig.links ?? []).length > 0) throw fail.notImplemented('links are not supported');
   for (const path of Object.keys(tmpfs ?? {})) {
     if (!path.startsWith('/'))
       throw fail.badRequest(`invalid mount path: '${path}' mount path must be absolute`);

@@ -1,11 +1,10 @@
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
-import { run } from '../host/exec.ts';
-import { removeTree } from '../host/files.ts';
+import { bytesUnder, removeTree } from '../host/files.ts';
 import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import { type CreateRequest, checkRequest, type HostLimits } from './container-checks.ts';
+import { type CreateRequest, checkRequest, discardedWishes, type HostLimits } from './container-checks.ts';
 import { checkPlatform, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
@@ -63,9 +62,9 @@ export class Containers {
     const { host, images, records, events, log } = this.#parts;
     checkRequest(request, host);
     return images.using(request.config.image, async (image) => {
-      const warnings = checkPlatform(image, request, host.platform);
       const id = newId();
       const draft = newRecord(id, '', image, request, host);
+      const warnings = [...checkPlatform(image, request, host.platform), ...discardedWishes(draft)];
       const name = records.reserveName(id, request.name);
       const volumes = new NewVolumes(this.#parts.volumes);
       try {
@@ -167,9 +166,7 @@ export class Containers {
   }
 
   async #sizes(record: ContainerRecord): Promise<ContainerSizes> {
-    const upper = join(this.#parts.launcher.directoryOf(record.id), 'upper');
-    const { code, stdout } = await run('du', ['-s', '-B1', '--apparent-size', upper]);
-    const rwBytes = code === 0 ? Number.parseInt(stdout, 10) || 0 : 0;
+    const rwBytes = await bytesUnder(join(this.#parts.launcher.directoryOf(record.id), 'upper'));
     const image = await this.#parts.images.find(record.imageId).catch(() => undefined);
     return { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
   }

@@ -98,6 +98,14 @@ test('a privileged container has nothing masked and no filter', () => {
   assert.deepEqual(spec({ hostConfig: { maskedPaths: [], readonlyPaths: ['/y'] } }).maskedPaths, []);
 });
 
+test('devices that only a driver of the host could give are refused', () => {
+  const gpu = { driver: '', count: -1, deviceIDs: null, capabilities: [['gpu', 'compute']], options: null };
+  assert.throws(() => spec({ hostConfig: { deviceRequests: [gpu] } }), {
+    status: 500,
+    message: 'could not select device driver "" with capabilities: [[gpu compute]]',
+  });
+});
+
 test('namespaces', () => {
   const shared = spec({
     hostConfig: {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkRequest, type HostLimits } from '../../../src/engine/container-checks.ts';
+import { checkRequest, discardedWishes, type HostLimits } from '../../../src/engine/container-checks.ts';
 import type { ContainerConfig, HostConfig } from '../../../src/engine/model.ts';
 import { createRequest } from '../../support/container-requests.ts';
 
@@ -93,10 +93,39 @@ test("what is not, in dockerd's words", () => {
     [{ extraHosts: ['x'] }, {}, 'bad format for add-host: "x"'],
     [{ extraHosts: ['x:y'] }, {}, 'invalid IP address in add-host: "y"'],
     [{ securityOpt: ['bogus'] }, {}, 'invalid --security-opt 1: "bogus"', 500],
+    [
+      { logConfig: { type: 'bogus', config: {} } },
+      {},
+      'error looking up logging plugin bogus: plugin "bogus" not found',
+    ],
+    [{ links: ['db:db'] }, {}, 'links are not supported', 501],
     [{ tmpfs: { rel: '' } }, {}, "invalid mount path: 'rel' mount path must be absolute"],
   ];
   for (const [hostConfig, config, message, status = 400] of cases)
     assert.throws(() => check(hostConfig, config), { message, status }, message);
+});
+
+test('what cannot be had is told, one by one, and not refused', () => {
+  const discarded = (hostConfig: Partial<HostConfig>, config: Partial<ContainerConfig> = {}) =>
+    discardedWishes(createRequest({ hostConfig, config }));
+  assert.deepEqual(discarded({ memorySwappiness: -1, init: false }, { healthcheck: { test: ['NONE'] } }), []);
+  const all: Partial<HostConfig> = {
+    init: true,
+    blkioDeviceReadBps: [{ path: '/dev/sda', rate: 1 }],
+    deviceCgroupRules: ['c 1:1 r'],
+    memorySwappiness: 0,
+    logConfig: { type: 'json-file', config: { 'max-size': '1m' } },
+    storageOpt: { size: '1g' },
+  };
+  assert.deepEqual(discarded(all, { healthcheck: { test: ['CMD', 'true'] } }), [
+    'Health checks are not supported, and discarded.',
+    'An init process is not supported, and discarded.',
+    'Block I/O limits are not supported, and discarded.',
+    'Device cgroup rules are not supported, and discarded.',
+    'Memory swappiness is not supported, and discarded.',
+    'Log options are not supported, and discarded.',
+    'Storage options are not supported, and discarded.',
+  ]);
 });
 
 test('of several faults the first in order is told: conflicts, the container, the host', () => {

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,6 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
+  bytesUnder,
   readIfThere,
   removeTree,
   renameDurable,
@@ -185,6 +187,17 @@ test('removeTree refuses what something is mounted in, before it removes anythin
     code: 'HOST',
     message: /cannot remove \/proc: .* is a mount point/,
   });
+});
+
+test('bytesUnder counts files once and directories not at all; absence is none', async (t) => {
+  const directory = place(t);
+  mkdirSync(join(directory, 'a/b'), { recursive: true });
+  writeFileSync(join(directory, 'a/b/five'), 'five.');
+  linkSync(join(directory, 'a/b/five'), join(directory, 'a/again'));
+  writeFileSync(join(directory, 'three'), 'abc');
+  symlinkSync('/etc', join(directory, 'link')); // 4 bytes, and not followed
+  assert.equal(await bytesUnder(directory), 12);
+  assert.equal(await bytesUnder(join(directory, 'nope')), 0);
 });
 
 test('spaceOf agrees with df', async (t) => {
