@@ -23,6 +23,8 @@ export async function mountRootfs(o: {
   try {
     if (o.dirIds.length === 0) mount(join(o.containerDir, 'upper'), merged, { flags: MS.BIND });
     else mount('overlay', merged, { type: 'overlay', data: overlayOptions(o), cwd: o.layersDir });
+    // a container whose root is shared with the host's would else leave its own mounts under this one
+    mount('none', merged, { flags: MS.PRIVATE });
   } catch (cause) {
     if (codeOf(cause) === 'E2BIG') throw fail.host(`too many layers to mount: ${o.dirIds.length}`, cause);
     throw fail.host(`cannot mount the root file system: ${messageOf(cause)}`, cause);

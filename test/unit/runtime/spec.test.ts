@@ -117,6 +117,21 @@ test('own mounts: outer before inner, in place of a default, the whole of /dev',
   );
 });
 
+test('the root passes on what is mounted below, as far as a mount asks for it', () => {
+  const rootOf = (...propagations: string[]) => {
+    const bind = { type: 'bind', source: '/s' };
+    const mounts = propagations.map((word) => ({
+      ...bind,
+      destination: `/${word}`,
+      options: ['rbind', word],
+    }));
+    return specOf({ mounts }).linux.rootfsPropagation;
+  };
+  assert.equal(rootOf('rprivate'), undefined);
+  assert.equal(rootOf('rprivate', 'rslave'), 'rslave');
+  assert.equal(rootOf('slave', 'rshared'), 'shared');
+});
+
 test('a read-only root makes read-only what a process may do without', () => {
   const spec = specOf({ isRootfsReadonly: true });
   assert.equal(spec.root.readonly, true);
