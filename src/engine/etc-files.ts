@@ -61,14 +61,15 @@ export class EtcFiles {
     }
   }
 
-  /** The mounts that bring the files into the container. */
-  mountsOf(id: string): BundleMount[] {
+  /** The mounts that bring the files into the container, writable where its root is. */
+  mountsOf({ id, hostConfig }: Pick<ContainerRecord, 'id' | 'hostConfig'>): BundleMount[] {
     const { hosts, hostname, resolv } = this.pathsOf(id);
+    const access = hostConfig.readonlyRootfs ? 'ro' : 'rw';
     const bind = (source: string, destination: string) => ({
       destination,
       type: 'bind',
       source,
-      options: ['rbind', 'rw', 'rprivate'],
+      options: ['rbind', access, 'rprivate'],
     });
     return [bind(resolv, '/etc/resolv.conf'), bind(hostname, '/etc/hostname'), bind(hosts, '/etc/hosts')];
   }

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import type { Layers } from '../layers/layers.ts';
@@ -97,11 +97,12 @@ export class Launcher {
     const { hostConfig } = record;
     checkNetwork(hostConfig.networkMode);
     const rootfs = await this.mount(record);
+    await markAsContainer(rootfs);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
     await makeBindSources(record.mounts);
     await this.#etc.write(record);
     const covered = new Set(record.mounts.map(({ destination }) => destination));
-    const own = this.#etc.mountsOf(record.id).filter(({ destination }) => !covered.has(destination));
+    const own = this.#etc.mountsOf(record).filter(({ destination }) => !covered.has(destination));
     const { pid } = await this.#runtime.create(
       bundleSpec(record, {
         rootfs,
@@ -154,6 +155,11 @@ export class Launcher {
       ports: publishedPorts(config, endpoint),
     };
   }
+}
+
+/** Programs look for this file to know that they are in a container. A hint is not worth a failed start. */
+async function markAsContainer(rootfs: string): Promise<void> {
+  await writeFile(join(rootfs, '.dockerenv'), '', { flag: 'wx', mode: 0o755 }).catch(() => {});
 }
 
 /** What inspect shows of an endpoint that is up. */

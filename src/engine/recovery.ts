@@ -68,7 +68,9 @@ export class Recovery {
     for (const [record, exit] of ended)
       await this.#each(record.id, () => this.#o.life.settleExit(record, exit));
     for (const record of records.all()) {
-      if (record.state.status === 'removing')
+      // what removes itself has had its run, or has lost the client that was about to start it
+      const isSpent = record.hostConfig.autoRemove && !isRunning(record);
+      if (record.state.status === 'removing' || isSpent)
         await this.#each(record.id, () => this.#o.life.settleRemoval(record));
     }
   }

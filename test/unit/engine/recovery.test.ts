@@ -148,6 +148,18 @@ test('a rebuild that dies half-way is begun again', async () => {
   await world.assertSettled('in the end');
 });
 
+test('what removes itself is gone after a crash, whether it ran or not', async () => {
+  const { world } = await withRunning();
+  await using _ = world;
+  await world.create('waiting', { hostConfig: { autoRemove: true } });
+  await world.create('kept');
+  await world.die('crash');
+  await world.boot();
+  assert.equal(world.container('waiting'), undefined);
+  assert.equal(world.container('kept')?.state.status, 'created');
+  await world.assertSettled('without the one that nobody starts any more');
+});
+
 test('one container that cannot be settled keeps neither the daemon nor the others down', async () => {
   const { world, id } = await withRunning({ autoRemove: true });
   await using _ = world;
