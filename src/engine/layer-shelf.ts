@@ -157,8 +157,11 @@ export class LayerShelf {
         throw cause;
       } finally {
         running.waiters.delete(o.onProgress);
-        if (running.waiters.size === 0)
+        if (running.waiters.size === 0) {
           running.abort.abort(new Error('nobody waits for this layer any more'));
+          // one that was just being published still comes to be, and must do so under the lease
+          await running.done.catch(() => {});
+        }
       }
     }
   }

@@ -123,6 +123,30 @@ test('one of two leaves: the work goes on; both leave: it stops', async (t) => {
   assert.equal(kernel.staging.size, 0);
 });
 
+test('the last to leave waits for what can no longer be stopped', async (t) => {
+  const { shelf, layers, kernel, count } = await open(t);
+  const { promise, resolve } = withResolvers<void>();
+  const publish = layers.publish.bind(layers);
+  layers.publish = async (staged) => {
+    await promise;
+    return publish(staged);
+  };
+  const { from } = source('layer');
+  const lease = await shelf.lease([from.diffId], 'test');
+  const abort = new AbortController();
+  let hasLeft = false;
+  const fetch = shelf.fetch(from, lease, quiet(abort.signal)).finally(() => {
+    hasLeft = true;
+  });
+  await sleep(10);
+  abort.abort(new Error('client left'));
+  await sleep(10);
+  assert.equal(hasLeft, false);
+  resolve();
+  await assert.rejects(fetch, /client left/);
+  assert.deepEqual([await count('layers'), kernel.layers.size], [1, 1]);
+});
+
 test('what fails fails for all who wait, and can be tried again', async (t) => {
   const { shelf } = await open(t);
   const good = source('layer').from;

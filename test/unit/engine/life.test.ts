@@ -104,6 +104,7 @@ test('what cannot be done in a state is refused in its words', async () => {
   });
   await containers.unpause('c1');
   await containers.remove('c1', { force: true, withVolumes: false });
+  assert.deepEqual((await actions(world)).slice(-4), ['kill', 'die', 'disconnect', 'destroy']);
 });
 
 test('a signal that is not the last word leaves the policy in force', async () => {
