@@ -74,9 +74,11 @@ export class LayerTree {
     this.#putAside = putAside;
   }
 
-  /** Works in an empty directory. */
+  /** Works in an empty directory, whose owner and mode it sets. */
   static open(root: string, o: { putAside: (path: string) => void }): LayerTree {
     const paths = new LayerPaths(root);
+    lchownSync(root, 0, 0);
+    chmodSync(root, DIRECTORY_MODE);
     return new LayerTree(paths, isExact(paths), o.putAside);
   }
 

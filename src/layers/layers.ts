@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { lstat, mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
 import { readIfThere, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
@@ -14,6 +15,9 @@ import { type ExtractionProgram, extractionNodeFlags, runExtraction } from './ex
 import { formatLayer, type PublishedLayer, parseLayer } from './layer-records.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { TarSplit } from './tar-split.ts';
+
+const SWEEP_ATTEMPTS = 5;
+const SWEEP_PAUSE_MS = 200;
 
 /** A layer that is unpacked and verified, but not yet safe from a power cut. */
 export interface StagedLayer extends PublishedLayer {
@@ -147,16 +151,13 @@ export class Layers {
     }
   }
 
-  /** Removes what earlier runs left in `staging/`, but for these leases. Call it while nothing is under way. */
+  /**
+   * Removes what earlier runs left in `staging/`, but for these leases. Call it while nothing is under way. What
+   * resists is logged and left for the next time: it must not keep the engine from starting.
+   */
   async sweepStaging(keepLeases: ReadonlySet<string>): Promise<void> {
     for (const name of await readdir(this.#stagingDir)) {
-      if (keepLeases.has(name)) continue;
-      try {
-        await removeTree(join(this.#stagingDir, name));
-      } catch (err) {
-        // no reason not to start: the next sweep finds it again
-        this.#log.error({ err, name }, 'could not remove what an earlier run left in staging');
-      }
+      if (!keepLeases.has(name)) await this.#sweep(join(this.#stagingDir, name));
     }
   }
 
@@ -204,7 +205,7 @@ export class Layers {
     for (let attempt = 1; ; attempt++) {
       try {
         await mkdir(directory, { recursive: true, mode: 0o700 });
-        await mkdir(join(directory, 'diff'), { mode: 0o755 });
+        await mkdir(join(directory, 'diff'));
         return directory;
       } catch (cause) {
         // another layer of this lease may have been the last to leave, and closed the door behind it
@@ -230,6 +231,19 @@ export class Layers {
     } catch (err) {
       // the cause of it all matters more; what is left is swept at the next start
       this.#log.warn({ err, directory }, 'a staged layer could not be removed');
+    }
+  }
+
+  /** Tries again for a moment: the child of a daemon that was killed notices it at the next piece only. */
+  async #sweep(directory: string): Promise<void> {
+    for (let attempt = 1; attempt <= SWEEP_ATTEMPTS; attempt++) {
+      try {
+        await removeTree(directory);
+        return;
+      } catch (err) {
+        if (attempt < SWEEP_ATTEMPTS) await sleep(SWEEP_PAUSE_MS);
+        else this.#log.error({ err, directory }, 'could not remove what an earlier run left in staging');
+      }
     }
   }
 

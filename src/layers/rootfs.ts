@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { codeOf, fail, messageOf } from '../errors.ts';
 import { MS, mount, unmount } from '../host/kernel.ts';
@@ -53,9 +53,12 @@ function unmountOnce(place: string): void {
   }
 }
 
+/** `upper` lends its owner and mode to the container's `/`: they must not depend on the daemon's umask. */
 async function makeDirectory(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode: 0o755 });
+    if ((await mkdir(path, { recursive: true })) === undefined) return;
+    await chown(path, 0, 0);
+    await chmod(path, 0o755);
   } catch (cause) {
     throw fail.host(`cannot create ${path}: ${messageOf(cause)}`, cause);
   }

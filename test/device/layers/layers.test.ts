@@ -20,6 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { fail } from '../../../src/errors.ts';
+import { mount, unmount } from '../../../src/host/kernel.ts';
 import { type LayerOnDisk, Layers, type StagedLayer } from '../../../src/layers/layers.ts';
 import { type Digest, digestOf } from '../../../src/lib/digest.ts';
 import { silentLog } from '../../../src/lib/log.ts';
@@ -341,6 +342,22 @@ describe('layers', { skip }, () => {
     mkdirSync(join(dataRoot, 'staging/removed-x/diff'), { recursive: true });
     await layers.sweepStaging(new Set(['live']));
     assert.deepEqual(readdirSync(join(dataRoot, 'staging')), ['live']);
+    await layers.sweepStaging(new Set());
+    assert.deepEqual(readdirSync(join(dataRoot, 'staging')), []);
+  });
+
+  test('what cannot be swept does not keep the engine from starting', async (t) => {
+    const { layers, dataRoot } = await worldFor(t);
+    const stuck = join(dataRoot, 'staging/stuck/mount');
+    mkdirSync(stuck, { recursive: true });
+    mkdirSync(join(dataRoot, 'staging/other'));
+    mount('tmpfs', stuck, { type: 'tmpfs' });
+    try {
+      await layers.sweepStaging(new Set());
+      assert.deepEqual(readdirSync(join(dataRoot, 'staging')), ['stuck']);
+    } finally {
+      unmount(stuck);
+    }
     await layers.sweepStaging(new Set());
     assert.deepEqual(readdirSync(join(dataRoot, 'staging')), []);
   });

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
+  chownSync,
   closeSync,
   existsSync,
   lstatSync,
@@ -117,6 +119,40 @@ describe('root file systems', { skip }, () => {
       assert.equal(readdirSync(merged).length, count + 1);
     });
   }
+
+  test("the daemon's umask and group do not show", async (t) => {
+    const { layers, add, dataRoot, containerDir } = await worldFor(t);
+    chownSync(dataRoot, 0, 50);
+    chmodSync(dataRoot, 0o2755);
+    rmSync(join(dataRoot, 'staging'), { recursive: true });
+    mkdirSync(join(dataRoot, 'staging'));
+    const umask = process.umask(0o077);
+    try {
+      const dirIds = [
+        await add([
+          { name: 'implied/file', mode: 0o666 },
+          { name: 'dir', type: '5', mode: 0o777 },
+        ]),
+      ];
+      const merged = await layers.mountRootfs({ dirIds, containerDir });
+      const [dirId] = dirIds;
+      assert.deepEqual(
+        [
+          merged,
+          `${merged}/implied`,
+          `${merged}/implied/file`,
+          `${merged}/dir`,
+          join(dataRoot, 'layers', dirId ?? '', 'diff'),
+        ].map((path) => {
+          const { mode, uid, gid } = statSync(path);
+          return `${(mode & 0o7777).toString(8)} ${uid}:${gid}`;
+        }),
+        ['755 0:0', '755 0:0', '666 0:0', '777 0:0', '755 0:0'],
+      );
+    } finally {
+      process.umask(umask);
+    }
+  });
 
   test('more layers than a mount can name are refused in words', async (t) => {
     const { layers, dataRoot, containerDir } = await worldFor(t);
