@@ -147,6 +147,29 @@ test('the last to leave waits for what can no longer be stopped', async (t) => {
   assert.deepEqual([await count('layers'), kernel.layers.size], [1, 1]);
 });
 
+test('one that joins what the last has just given up begins anew', async (t) => {
+  const { shelf, layers } = await open(t);
+  const { promise, resolve } = withResolvers<void>();
+  const publish = layers.publish.bind(layers);
+  layers.publish = async () => {
+    layers.publish = publish;
+    await promise;
+    throw new Error('given up');
+  };
+  const { from } = source('layer');
+  const lease = await shelf.lease([from.diffId], 'test');
+  const abort = new AbortController();
+  const left = assert.rejects(shelf.fetch(from, lease, quiet(abort.signal)), /client left/);
+  await sleep(10);
+  abort.abort(new Error('client left'));
+  await sleep(5);
+  const joined = shelf.fetch(from, lease, quiet());
+  resolve();
+  await left;
+  assert.equal((await joined).diffId, from.diffId);
+  assert.equal(layers.extractions.length, 2);
+});
+
 test('what fails fails for all who wait, and can be tried again', async (t) => {
   const { shelf } = await open(t);
   const good = source('layer').from;

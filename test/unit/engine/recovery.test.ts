@@ -195,3 +195,33 @@ test('a start that died before the process ran is undone, not taken for an exit'
   assert.equal(world.container('c1')?.state.finishedAt, before?.finishedAt);
   await world.assertSettled('after the restart');
 });
+
+test('what was being removed is removed, even if its process is still there', async () => {
+  const { world, id, restart } = await withRunning();
+  await using _ = world;
+  const process = world.kernel.processes.get(id);
+  assert.ok(process);
+  await world.engine.containers.stop('c1', { timeoutSeconds: 1 });
+  const remove = () => world.engine.containers.remove('c1', { force: false, withVolumes: false });
+  assert.equal(await world.live(remove, { effects: 0, isLastDone: true }), false);
+  world.kernel.processes.set(id, process);
+  await restart();
+  assert.equal(world.container('c1'), undefined);
+  await world.assertSettled('after the restart');
+});
+
+test('layers of a pull that died go when nobody came back for them in time', async () => {
+  await using world = await World.open();
+  world.pullLeaseMs = 30;
+  await world.die('crash');
+  await world.boot();
+  world.registry.put('app:latest', ['base']);
+  // after the layer is recorded, before the image is
+  const died = await world.live(() => world.pull('app'), { effects: 3, isLastDone: true });
+  assert.deepEqual([died, world.kernel.layers.size], [false, 1]);
+  await sleep(40);
+  await world.die('crash');
+  await world.boot();
+  assert.deepEqual([await world.records('leases'), await world.records('layers')], [[], []]);
+  await world.assertSettled('after the lease');
+});
