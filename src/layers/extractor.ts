@@ -31,8 +31,8 @@ export interface ExtractionProgram {
 
 /**
  * Node flags for a child that stays small: no optimizing compiler, whose own code is most of what it would add, no
- * helper threads of V8, and the collector at hand (see extract-layer.ts). Measured on layers of 440 and 500 MB: 63 to
- * 66 MB of RSS against 105 to 130, in no more CPU time; Node alone takes 45.
+ * helper threads of V8, and the collector at hand (see extract-layer.ts). Measured on layers of 440 and 500 MB: 61 to
+ * 67 MB of RSS against 103 to 136, in no more CPU time; Node alone takes 45.
  */
 export const extractionNodeFlags: readonly string[] = [
   '--expose-gc',
