@@ -132,6 +132,19 @@ test('a monitor that was killed is noticed: the exit is 137', async () => {
   await engine.ok(['rm', '-f', id]);
 });
 
+test('clients of a daemon that dies get an error, and what they wanted removed goes', async () => {
+  const runs = Array.from({ length: 8 }, () => engine.docker(['run', '--rm', box, 'sleep', '0.3']));
+  await sleep(Math.random() * 1000);
+  await engine.kill();
+  for (const { code, stderr } of await Promise.all(runs)) assert.ok(code === 0 || code === 125, stderr);
+  await engine.boot();
+  for (const end = Date.now() + 10_000; Date.now() < end; await sleep(50)) {
+    if ((await engine.json<object[]>('/containers/json?all=1')).length === 0) break;
+  }
+  assert.deepEqual(await engine.json('/containers/json?all=1'), []);
+  assert.deepEqual(await engine.leftovers(), []);
+});
+
 test('killed in the middle of starts and removals: records and kernel agree afterwards', async () => {
   const rounds = process.env['SKERRY_SOAK'] ? 60 : 12;
   for (let round = 0; round < rounds; round++) {
