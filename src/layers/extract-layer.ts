@@ -39,7 +39,7 @@ async function run(job: ExtractionJob): Promise<void> {
   const daemon = process.ppid;
   let uncollected = 0;
   await decompress(counted(process.stdin), job.compression, (bytes) => {
-    if (process.ppid !== daemon) process.exit(1);
+    if (process.ppid !== daemon) end();
     extraction.push(bytes);
     uncollected += bytes.length;
     if (uncollected < COLLECT_BYTES) return;
@@ -57,8 +57,16 @@ async function main(): Promise<void> {
     const message = cause instanceof Error && code === 'BUG' ? (cause.stack ?? '') : messageOf(cause);
     // nobody reads on where the daemon has died
     if (codeOf(cause) !== 'EPIPE') report({ failure: { code, message } });
-    process.exit(1);
   }
+  end();
+}
+
+/**
+ * Not by `process.exit`, which waits for V8's helper threads: one exit in some hundred never came back from that
+ * (Node 24.9, a thread waiting for a wake-up that was lost), and a child that hangs would hang its pull.
+ */
+function end(): void {
+  process.kill(process.pid, 'SIGKILL');
 }
 
 void main();

@@ -64,14 +64,15 @@ export async function runExtraction(
   try {
     const [inputError, report, complaint, ending] = await Promise.all([
       feed(input, child),
-      lastReport(child.stdio[3] as Readable, o.onProgress),
+      // the last report is the child's last deed; its own exit may never come (see extract-layer.ts)
+      lastReport(child.stdio[3] as Readable, o.onProgress).finally(kill),
       textOf(child.stderr),
       ended,
     ]);
     o.signal.throwIfAborted();
     if (inputError !== undefined) throw inputError;
     if (report !== undefined && 'failure' in report) throw failureOf(report.failure);
-    if (report !== undefined && 'layer' in report && ending === 0) return report.layer;
+    if (report !== undefined && 'layer' in report) return report.layer;
     throw fail.host(`unpacking a layer ended with ${ending}: ${complaint}`);
   } finally {
     o.signal.removeEventListener('abort', kill);
@@ -119,21 +120,22 @@ async function feed(input: Readable, child: Child): Promise<unknown> {
   }
 }
 
+/** The one that says how it ended; undefined if the child ended without a word. */
 async function lastReport(
   lines: Readable,
   onProgress: ((compressedBytes: number) => void) | undefined,
 ): Promise<ExtractionReport | undefined> {
-  let last: ExtractionReport | undefined;
   let rest = '';
   for await (const bytes of lines) {
     const parts = `${rest}${bytes}`.split('\n');
     rest = parts.pop() ?? '';
     for (const part of parts) {
-      last = JSON.parse(part) as ExtractionReport;
-      if ('compressedBytes' in last) onProgress?.(last.compressedBytes);
+      const report = JSON.parse(part) as ExtractionReport;
+      if (!('compressedBytes' in report)) return report;
+      onProgress?.(report.compressedBytes);
     }
   }
-  return last;
+  return undefined;
 }
 
 async function textOf(stderr: Readable): Promise<string> {
