@@ -41,11 +41,15 @@ export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLi
   }
 }
 
+/** A container logs as well without them: into a bounded file, as ever. */
+const substitutedLogDrivers = ['local', 'none'];
+
 /** Wishes that the engine cannot fulfil and that no container must fail for: a warning for each. */
 export function discardedWishes({
   config,
   hostConfig,
 }: Pick<CreateRequest, 'config' | 'hostConfig'>): string[] {
+  const { type, config: logOptions } = hostConfig.logConfig;
   const throttles = [
     hostConfig.blkioWeightDevice,
     hostConfig.blkioDeviceReadBps,
@@ -59,7 +63,8 @@ export function discardedWishes({
     ['Block I/O limits are', hostConfig.blkioWeight > 0 || throttles.some((list) => (list ?? []).length > 0)],
     ['Device cgroup rules are', (hostConfig.deviceCgroupRules ?? []).length > 0],
     ['Memory swappiness is', (hostConfig.memorySwappiness ?? -1) >= 0],
-    ['Log options are', Object.keys(hostConfig.logConfig.config).length > 0],
+    [`The log driver ${type} is`, substitutedLogDrivers.includes(type)],
+    ['Log options are', Object.keys(logOptions).length > 0],
     ['Storage options are', Object.keys(hostConfig.storageOpt ?? {}).length > 0],
   ];
   return discarded.flatMap(([wish, isWanted]) => (isWanted ? `${wish} not supported, and discarded.` : []));
@@ -124,7 +129,7 @@ function checkHostConfig(hostConfig: HostConfig): void {
   }
   containerCapabilities(hostConfig);
   const { type: driver } = hostConfig.logConfig;
-  if (driver !== '' && driver !== 'json-file')
+  if (!['', 'json-file', ...substitutedLogDrivers].includes(driver))
     throw fail.badRequest(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
   if ((hostConfig.links ?? []).length > 0) throw fail.notImplemented('links are not supported');
   for (const path of Object.keys(tmpfs ?? {})) {

@@ -114,7 +114,7 @@ test('what cannot be had is told, one by one, and not refused', () => {
     blkioDeviceReadBps: [{ path: '/dev/sda', rate: 1 }],
     deviceCgroupRules: ['c 1:1 r'],
     memorySwappiness: 0,
-    logConfig: { type: 'json-file', config: { 'max-size': '1m' } },
+    logConfig: { type: 'local', config: { 'max-size': '1m' } },
     storageOpt: { size: '1g' },
   };
   assert.deepEqual(discarded(all, { healthcheck: { test: ['CMD', 'true'] } }), [
@@ -123,6 +123,7 @@ test('what cannot be had is told, one by one, and not refused', () => {
     'Block I/O limits are not supported, and discarded.',
     'Device cgroup rules are not supported, and discarded.',
     'Memory swappiness is not supported, and discarded.',
+    'The log driver local is not supported, and discarded.',
     'Log options are not supported, and discarded.',
     'Storage options are not supported, and discarded.',
   ]);
