@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import type { CgroupLayout } from '../host/cgroup.ts';
 import {
   architecture,
@@ -91,7 +92,7 @@ export class System {
       images: (await this.#store.counts()).images,
       driver: 'overlay2',
       driverStatus: [
-        ['Backing Filesystem', await fileSystemOf(facts.dataRoot)],
+        ['Backing Filesystem', fileSystemOf(facts.dataRoot)],
         ['Supports d_type', 'true'],
         ['Native Overlay Diff', 'true'],
       ] as const,
@@ -205,8 +206,10 @@ async function isSet(path: string): Promise<boolean> {
 }
 
 /** Of the mount that holds the path: the longest mount point that is a prefix of it. */
-async function fileSystemOf(path: string): Promise<string> {
-  const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').map((line) => line.split(' '));
+function fileSystemOf(path: string): string {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
   let best = ['', '/', 'unknown'];
   for (const mount of mounts) {
     const [, point = ''] = mount;

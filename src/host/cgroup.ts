@@ -1,8 +1,9 @@
-import { readdir, readFile, rmdir } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, rmdir } from 'node:fs/promises';
 import { join, normalize } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, fail } from '../errors.ts';
-import { isAbsence, readIfThere } from './files.ts';
+import { isAbsence } from './files.ts';
 import { parseMounts } from './mounts.ts';
 
 /** How this machine's control groups are laid out. */
@@ -35,11 +36,11 @@ const LEAVE_MS = 2000;
  * Reads the layout from /proc and the unified hierarchy, below `root` (another machine's files, in tests).
  */
 export async function readCgroupLayout(root = '/'): Promise<CgroupLayout> {
-  const known = namesIn(await readFile(join(root, 'proc/cgroups'), 'utf8'));
+  const known = namesIn(readFileSync(join(root, 'proc/cgroups'), 'utf8'));
   const mounts = new Map<string, string>();
   let hasOldControllers = false;
   for (const { mountPoint, type, superOptions } of parseMounts(
-    await readFile(join(root, 'proc/self/mountinfo'), 'utf8'),
+    readFileSync(join(root, 'proc/self/mountinfo'), 'utf8'),
   )) {
     if (type !== 'cgroup' && type !== 'cgroup2') continue;
     const found =
@@ -49,7 +50,7 @@ export async function readCgroupLayout(root = '/'): Promise<CgroupLayout> {
     hasOldControllers ||= found.some((name) => known.has(name));
   }
   const unified = mounts.get('unified');
-  const inUnified = unified === undefined ? [] : await wordsOf(join(unified, 'cgroup.controllers'));
+  const inUnified = unified === undefined ? [] : wordsOf(join(unified, 'cgroup.controllers'));
   const isHybrid = hasOldControllers && unified !== undefined;
   return {
     version: hasOldControllers || unified === undefined ? 1 : 2,
@@ -65,7 +66,7 @@ export async function cgroupPids(layout: CgroupLayout, path: string): Promise<nu
   const pids = new Set<number>();
   for (const directory of directoriesOf(layout, path))
     for (const group of await groupsIn(directory))
-      for (const pid of await wordsOf(join(group, 'cgroup.procs'))) pids.add(Number(pid));
+      for (const pid of wordsOf(join(group, 'cgroup.procs'))) pids.add(Number(pid));
   return [...pids].sort((a, b) => a - b);
 }
 
@@ -132,12 +133,13 @@ function namesIn(table: string): ReadonlySet<string> {
   return new Set(table.split('\n').flatMap((line) => /^([a-z_]+)\t/.exec(line)?.[1] ?? []));
 }
 
-async function wordsOf(path: string): Promise<string[]> {
+function wordsOf(path: string): string[] {
   try {
-    const text = (await readIfThere(path))?.toString() ?? '';
-    return text.split(/\s+/).filter((word) => word !== '');
+    return readFileSync(path, 'utf8')
+      .split(/\s+/)
+      .filter((word) => word !== '');
   } catch (cause) {
-    if (codeOf(cause) === 'ENODEV') return []; // removed between open and read
+    if (isAbsence(cause) || codeOf(cause) === 'ENODEV') return []; // removed, perhaps between open and read
     throw cause;
   }
 }

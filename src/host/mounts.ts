@@ -1,4 +1,5 @@
-import { readFile, realpath } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
 /** One line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
@@ -17,7 +18,8 @@ export interface Mount {
 export async function mountsUnder(prefix: string): Promise<string[]> {
   const top = await locate(prefix);
   const inside = top === '/' ? '/' : `${top}/`;
-  return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
+  // in one go: the promised form of Node 20.11 stops after the first read of a file of the kernel's
+  return parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'))
     .map(({ mountPoint }) => mountPoint)
     .filter((mountPoint) => mountPoint === top || mountPoint.startsWith(inside))
     .reverse();
