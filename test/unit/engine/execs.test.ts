@@ -65,7 +65,8 @@ test('an attached exec: its output, its exit code as soon as the stream ends, wh
   assert.deepEqual([isRunning, exitCode], [true, undefined]);
   assert.ok(pid > 0);
   world.life.runtime.running.get(exec)?.output.say(2, 'err');
-  end(exec, 3);
+  world.life.runtime.running.get(exec)?.output.finish();
+  setTimeout(() => end(exec, 3), 20); // the code comes later than the end of the output
   assert.equal(await pumped, 'ended');
   assert.deepEqual(seen(), frame(2, Buffer.from('err')));
   assert.deepEqual([execs.inspect(exec).isRunning, execs.inspect(exec).exitCode], [false, 3]);

@@ -94,4 +94,5 @@ test('boot: a directory half removed goes; where records were lost it is a userâ
     await world.die(end);
   }
   await world.boot();
+  assert.equal(await readFile(join(world.dataRoot, 'volumes', 'metadata.db'), 'utf8'), 'not a volume');
 });
