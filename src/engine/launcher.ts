@@ -95,7 +95,7 @@ export class Launcher {
   /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */
   async setUp(record: ContainerRecord): Promise<Launch> {
     const { hostConfig } = record;
-    checkNetwork(hostConfig.networkMode);
+    checkNetwork(record);
     const rootfs = await this.mount(record);
     await markAsContainer(rootfs);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
@@ -187,9 +187,16 @@ export function disconnectedEndpoints(
   );
 }
 
-function checkNetwork(mode: string): void {
-  if (['default', 'bridge', 'host', 'none'].includes(mode)) return;
-  throw fail.network(`network ${mode} not found`, { status: 404 });
+function checkNetwork({ hostConfig, endpoints }: ContainerRecord): void {
+  const { networkMode } = hostConfig;
+  if (!['default', 'bridge', 'host', 'none'].includes(networkMode))
+    throw fail.network(`network ${networkMode} not found`, { status: 404 });
+  for (const { ipamConfig, aliases } of Object.values(endpoints)) {
+    if (ipamConfig?.ipv4Address || ipamConfig?.ipv6Address)
+      throw fail.badRequest('user specified IP address is supported on user defined networks only');
+    if (aliases?.length)
+      throw fail.badRequest('network-scoped alias is supported only for containers in user defined networks');
+  }
 }
 
 /** The host's side is wanted for ports that are exposed too; for others, as under dockerd, nothing is published. */

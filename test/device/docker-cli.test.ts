@@ -189,7 +189,7 @@ test('binds, volumes, tmpfs and a read-only root', async () => {
         box,
         'sh',
         '-c',
-        'touch /t/x && ! touch /x 2>/dev/null && echo ok',
+        'touch /t/x && ! touch /x 2>/dev/null && ! echo >> /etc/hosts && echo ok',
       ])
     ).stdout,
     'ok\n',
@@ -230,6 +230,9 @@ test('networks none and host', async () => {
   const { code, stderr } = await run(['--net', 'nosuch', box, 'true']);
   assert.equal(code, 125);
   assert.match(stderr, /network nosuch not found/);
+  const fixed = await run(['--ip', '172.17.0.9', box, 'true']);
+  assert.equal(fixed.code, 125);
+  assert.match(fixed.stderr, /user specified IP address is supported on user defined networks only/);
 });
 
 test('logs: stored, followed, the tail, with times; followed to the end', async () => {
