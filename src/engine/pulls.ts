@@ -31,6 +31,12 @@ export interface PullRequest {
   auth?: RegistryAuth;
 }
 
+/** A full reference, and what the registry calls it. */
+interface Name {
+  ref: Reference;
+  digest: Digest;
+}
+
 /** One pull under way. */
 interface Pull {
   ref: Reference;
@@ -94,21 +100,9 @@ export class Pulls {
     });
     o.progress({ status: `Pulling from ${ref.path}`, id: ref.digest ?? ref.tag ?? '' });
 
-    const layers = distinctLayers(remote.layers);
-    const lease = await this.#shelf.lease([...layers.keys()], `pull of ${familiarString(ref)}`);
-    const report = new PullReport(o.progress, { tellsTotal: this.#tellsTotal });
-    let fetchedBytes = 0;
-    let isNew: boolean;
-    try {
-      const pull: Pull = { ref, auth: request.auth, lease, report, signal: o.signal };
-      fetchedBytes = await this.#bringLayers(pull, layers);
-      isNew = await this.#publish(ref, remote, lease);
-    } catch (cause) {
-      // what this cannot clean up now its term will
-      await this.#shelf.abandon(lease, cause).catch((err) => this.#log.error({ err }, 'lease not ended'));
-      throw cause;
-    }
-    this.#shelf.release(lease);
+    const names = namesFor(ref, remote.digest);
+    const isNew = !(await this.#isCurrent(names, remote)); // else nothing is written: clients ask often
+    const fetchedBytes = isNew ? await this.#bring({ ref, auth: request.auth, ...o }, remote, names) : 0;
     o.progress({ status: `Digest: ${remote.digest}` });
     const outcome = isNew ? 'Downloaded newer image for' : 'Image is up to date for';
     o.progress({ status: `Status: ${outcome} ${familiarString(ref)}` });
@@ -116,6 +110,36 @@ export class Pulls {
     this.#events.emit('image', 'pull', name, { name: familiarName(ref) });
     const ms = Math.round(performance.now() - began);
     this.#log.info({ image: name, id: remote.configDigest, bytes: fetchedBytes, isNew, ms }, 'image pulled');
+  }
+
+  /** True if the image is here, whole, and goes by all of these names. */
+  async #isCurrent(names: readonly Name[], remote: RemoteImage): Promise<boolean> {
+    const known = await this.#images.byId(remote.configDigest);
+    if (known === undefined || !this.#shelf.isIntact(known.diffIds)) return false;
+    const refs = await Promise.all(names.map(({ ref }) => this.#images.refOf(ref)));
+    return refs.every((found) => found?.imageId === known.id && found.digest === remote.digest);
+  }
+
+  /** Layers, then the batch that makes them an image. Resolves to the compressed bytes that had to be fetched. */
+  async #bring(
+    o: { ref: Reference; auth: RegistryAuth | undefined; signal: AbortSignal; progress: Progress },
+    remote: RemoteImage,
+    names: readonly Name[],
+  ): Promise<number> {
+    const layers = distinctLayers(remote.layers);
+    const lease = await this.#shelf.lease([...layers.keys()], `pull of ${familiarString(o.ref)}`);
+    const report = new PullReport(o.progress, { tellsTotal: this.#tellsTotal });
+    try {
+      const fetchedBytes = await this.#bringLayers({ ...o, lease, report }, layers);
+      const record = (await this.#images.byId(remote.configDigest)) ?? (await this.#recordOf(remote));
+      await this.#images.adopt(record, names, await this.#shelf.leaseEnds(lease));
+      this.#shelf.release(lease);
+      return fetchedBytes;
+    } catch (cause) {
+      // what this cannot clean up now its term will
+      await this.#shelf.abandon(lease, cause).catch((err) => this.#log.error({ err }, 'lease not ended'));
+      throw cause;
+    }
   }
 
   /** Fetches what is missing, all layers at once within the limit; the first that fails stops the rest. */
@@ -165,18 +189,6 @@ export class Pulls {
     report.done();
   }
 
-  /** True if the name stands for another image now than before. */
-  async #publish(ref: Reference, remote: RemoteImage, lease: LeaseRecord): Promise<boolean> {
-    const before = await this.#images.refOf(ref);
-    const known = await this.#images.byId(remote.configDigest);
-    const record = known ?? (await this.#recordOf(remote));
-    const { tag: _tag, digest: _digest, ...repository } = ref;
-    const digested = { ref: { ...repository, digest: remote.digest }, digest: remote.digest };
-    const tagged = ref.tag === undefined || ref.digest !== undefined ? [] : [{ ref, digest: remote.digest }];
-    await this.#images.adopt(record, [...tagged, digested], await this.#shelf.leaseEnds(lease));
-    return known === undefined || before?.imageId !== remote.configDigest;
-  }
-
   async #recordOf(remote: RemoteImage): Promise<ImageRecord> {
     const config = remote.config.toString('utf8');
     const { os, architecture, variant } = parseImageConfig(config);
@@ -218,6 +230,12 @@ function wantedReference({ fromImage, tag }: PullRequest): Reference {
   if (isDigest(tag)) return { ...named, digest: tag };
   if (!isTag(tag)) throw fail.invalidReference('invalid tag format');
   return { ...named, tag };
+}
+
+/** What a pulled image goes by: its digest, and the tag unless a digest was asked for. */
+function namesFor({ domain, path, tag, digest: wanted }: Reference, digest: Digest): Name[] {
+  const tagged = tag === undefined || wanted !== undefined ? [] : [{ ref: { domain, path, tag }, digest }];
+  return [...tagged, { ref: { domain, path, digest }, digest }];
 }
 
 /** An image may hold one layer twice; it is fetched and told of once. */
