@@ -9,8 +9,8 @@ Usage: scripts/setup.sh [--test]
 
 Installs what skerryd needs (crun, runc, conmon, nftables, iptables, iproute2, node modules) and builds it.
 
-  --test    also fetch what the tests use: docker-registry, the docker command line, a static busybox. They are
-            unpacked into .cache/tools and not installed, so that no service starts and nothing of yours changes.
+  --test    also fetch what the tests use: openssl, strace and zstd are installed; docker-registry, the docker command
+            line and a static busybox are only unpacked into .cache/tools, so that no service starts.
   --help    this text
 TEXT
 }
@@ -55,10 +55,10 @@ apt_get() {
   DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" 9>&- || fail "apt-get $* failed"
 }
 
-# By program, not by package: runc may come from containerd.io, and that is as good.
+# install_packages PROGRAM:PACKAGE...: by program, as runc may come from containerd.io, and that is as good.
 install_packages() {
   missing=
-  for pair in crun:crun runc:runc conmon:conmon nft:nftables iptables:iptables ip:iproute2; do
+  for pair in "$@"; do
     have "${pair%%:*}" || missing="$missing ${pair##*:}"
   done
   [ -n "$missing" ] || return 0
@@ -126,7 +126,10 @@ build() {
   $node dist/skerry.js board detect --node-flags >dist/node-flags
 }
 
-install_packages
+install_packages crun:crun runc:runc conmon:conmon nft:nftables iptables:iptables ip:iproute2
 install_modules
 build
-[ -z "$with_tests" ] || fetch_test_tools
+if [ -n "$with_tests" ]; then
+  install_packages openssl:openssl strace:strace zstd:zstd
+  fetch_test_tools
+fi

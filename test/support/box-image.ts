@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
+import { programPath } from './programs.ts';
 import { layerOf, makeImage, type Packing, type TestImage, type TestLayer } from './registry-images.ts';
 
 const applets = (
@@ -39,7 +40,7 @@ export async function boxLayer({ packing = 'gzip' }: { packing?: Packing } = {})
     const owner = name === 'home/alice' ? { uid: 1000, gid: 1000 } : {};
     archive.entry({ name: `${name}/`, type: 'directory', mode, mtime, ...owner });
   }
-  archive.entry({ name: 'bin/busybox', mode: 0o755, mtime }, readFileSync('/bin/busybox'));
+  archive.entry({ name: 'bin/busybox', mode: 0o755, mtime }, readFileSync(programPath('busybox')));
   for (const name of applets)
     archive.entry({ name: `bin/${name}`, type: 'symlink', linkname: 'busybox', mtime });
   for (const [name, text] of Object.entries(texts)) archive.entry({ name, mode: 0o644, mtime }, text);

@@ -25,10 +25,9 @@ import type { ExecSpec } from '../../../src/runtime/exec.ts';
 import { type LogQuery, readLog } from '../../../src/runtime/logs.ts';
 import { type ContainerExit, Runtime } from '../../../src/runtime/runtime.ts';
 import type { BundleSpec, ProcessSpec } from '../../../src/runtime/spec.ts';
+import { programPath } from '../../support/programs.ts';
 
-const busybox = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path));
-const missing = ['conmon', 'runc'].filter((name) => spawnSync('which', [name]).status !== 0);
-if (busybox === undefined) missing.push('busybox-static');
+const missing = ['conmon', 'runc', 'busybox'].filter((name) => spawnSync('which', [name]).status !== 0);
 
 /** Why these tests cannot run here; false if they can. */
 export const skip: string | false = !isRoot()
@@ -242,7 +241,7 @@ export class World implements AsyncDisposable {
   #makeRootfs(): void {
     for (const name of ['bin', 'dev', 'etc', 'proc', 'sys', 'tmp'])
       mkdirSync(join(this.rootfs, name), { recursive: true });
-    copyFileSync(busybox ?? '', join(this.rootfs, 'bin/busybox'));
+    copyFileSync(programPath('busybox'), join(this.rootfs, 'bin/busybox'));
     for (const name of applets) symlinkSync('busybox', join(this.rootfs, 'bin', name));
     writeFileSync(join(this.rootfs, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
     writeFileSync(join(this.rootfs, 'plain'), 'not a program\n', { mode: 0o644 });
