@@ -20,8 +20,6 @@ export async function runInSandbox(program: string, args: readonly string[]): Pr
   if (process.getuid?.() !== 0)
     throw new Error('a bench needs root: it mounts, and makes network name spaces');
   const directory = await mkdtemp(join(tmpdir(), 'skt-bench-'));
-  // the terminal tells the inner one as well, and that one ends first
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
   try {
     return await runInside(directory, program, args);
   } finally {
@@ -66,6 +64,9 @@ async function runInside(directory: string, program: string, args: readonly stri
       },
     },
   );
+  // with its init gone the whole sandbox is
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => child.kill('SIGKILL'));
   return new Promise((done, reject) => {
     child.once('error', reject);
     child.once('exit', (code) => done(code ?? 1));

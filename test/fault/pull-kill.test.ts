@@ -52,7 +52,7 @@ async function undisturbedMs(): Promise<number> {
 }
 
 test(`killed at ${rounds} random instants, an image is absent or whole`, async (t) => {
-  const ms = await undisturbedMs();
+  let ms = await undisturbedMs();
   let [whole, reused] = [0, 0];
   for (let round = 0; round < rounds; round++) {
     const pull = spawn('docker', ['pull', '-q', image], {
@@ -60,7 +60,7 @@ test(`killed at ${rounds} random instants, an image is absent or whole`, async (
       env: { ...process.env, ...engine.cliEnvironment() },
     });
     const ended = once(pull, 'exit');
-    await sleep(Math.random() * ms * 1.05);
+    await sleep(Math.random() * ms * 1.2);
     await engine.kill();
     await ended;
     await engine.boot();
@@ -74,7 +74,9 @@ test(`killed at ${rounds} random instants, an image is absent or whole`, async (
       await checkWhole(round);
     } else {
       // what was finished stays under the dead pull's lease, and the next pull takes it from there
+      const began = performance.now();
       const said = await engine.ok(['pull', image]);
+      ms = performance.now() - began; // the disk of a busy machine sets the pace, and changes it
       const taken = said.match(/Already exists/g)?.length ?? 0;
       assert.equal(taken, finished.length, `round ${round}: every finished layer is reused`);
       reused += taken;
