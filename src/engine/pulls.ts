@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts';
 import { normalize, type Platform, parsePlatform } from '../lib/platform.ts';
 import { formatBytes } from '../lib/progress-bar.ts';
 import {
+  canonicalString,
   familiarName,
   familiarString,
   isTag,
@@ -98,7 +99,10 @@ export class Pulls {
       isPlatformStrict: Boolean(request.platform),
       signal: o.signal,
     });
-    o.progress({ status: `Pulling from ${ref.path}`, id: ref.digest ?? ref.tag ?? '' });
+    o.progress({
+      status: `Pulling from ${ref.path}`,
+      id: ref.digest ? canonicalString(ref) : (ref.tag ?? ''),
+    });
 
     const names = namesFor(ref, remote.digest);
     const isNew = !(await this.#isCurrent(names, remote)); // else nothing is written: clients ask often

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ProgressMessage } from '../../../src/engine/progress.ts';
 import { withResolvers } from '../../../src/lib/promises.ts';
 import type { ImageRecord, LeaseRecord } from '../../../src/store/records.ts';
 import { World } from '../../support/engine-world.ts';
@@ -57,7 +58,10 @@ test('a pull by digest gives no tag', async () => {
   const image = world.registry.put('app:1', ['base']);
   world.registry.images.set(`app@${image.digest}`, image);
   const { signal } = new AbortController();
-  await world.engine.pulls.pull({ fromImage: 'app', tag: image.digest }, { signal, progress() {} });
+  const ids: (string | undefined)[] = [];
+  const progress = ({ id }: ProgressMessage) => void ids.push(id);
+  await world.engine.pulls.pull({ fromImage: 'app', tag: image.digest }, { signal, progress });
+  assert.equal(ids[0], `docker.io/library/app@${image.digest}`);
   const { repoTags, repoDigests } = await world.engine.images.inspect(`app@${image.digest}`);
   assert.deepEqual([repoTags, repoDigests], [[], [`app@${image.digest}`]]);
 });
