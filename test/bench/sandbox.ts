@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { codeOf } from '../../src/errors.ts';
 import { readCgroupLayout, removeCgroup } from '../../src/host/cgroup.ts';
 
 /** The checkout. */
@@ -43,7 +44,11 @@ async function runInside(directory: string, program: string, args: readonly stri
   await mkdir(cacheDirectory, { recursive: true });
   // A file of its own: pages of a Node that the daemon shared with the bench would be missing from the daemon's PSS.
   const node = join(cacheDirectory, 'node');
-  await copyFile(join(root, 'node_modules/node/bin/node'), node);
+  await copyFile(join(root, 'node_modules/node/bin/node'), node).catch((cause: unknown) => {
+    throw codeOf(cause) === 'ETXTBSY'
+      ? new Error('another bench is running: two would spoil each other')
+      : cause;
+  });
   const child = spawn(
     'unshare',
     [
