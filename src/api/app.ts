@@ -10,7 +10,8 @@ import { type Events, eventRoutes } from './events.ts';
 import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
-import { type Images, imageRoutes, type Pulls } from './images.ts';
+import { imageTransferRoutes, type Pulls } from './image-transfers.ts';
+import { type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
 import { Router } from './router.ts';
@@ -63,6 +64,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       containerIoRoutes(engine.io),
       execRoutes(engine.execs),
       imageRoutes(engine),
+      imageTransferRoutes(engine),
     ],
     newest,
   );

@@ -1,11 +1,8 @@
-import type { Progress } from '../engine/progress.ts';
 import { fail } from '../errors.ts';
 import type { ApiContext } from './context.ts';
 import type { HistoryEntry, ImageSummary, ImageView } from './engine-views.ts';
 import { type Filters, filtersOf } from './filters.ts';
 import { historyWire, imageSummaryWire, imageWire } from './image-wire.ts';
-import { answerProgress } from './progress.ts';
-import { type RegistryAuth, registryAuthOf } from './registry-auth.ts';
 import { answerEmpty, answerJson } from './respond.ts';
 import { Router } from './router.ts';
 
@@ -22,19 +19,8 @@ export interface Images {
   ): Promise<({ untagged: string } | { deleted: string })[]>;
 }
 
-/** What brings images here. */
-export interface Pulls {
-  pull(request: PullRequest, o: { signal: AbortSignal; progress: Progress }): Promise<void>;
-}
-
-export interface PullRequest {
-  fromImage: string;
-  tag?: string;
-  platform?: string;
-  auth?: RegistryAuth;
-}
-
-export function imageRoutes({ images, pulls }: { images: Images; pulls: Pulls }): Router {
+/** Routes that look at the images that are here, name and remove them. */
+export function imageRoutes({ images }: { images: Images }): Router {
   const router = new Router();
 
   /** 200, 400 for filters that make no sense. */
@@ -56,12 +42,6 @@ export function imageRoutes({ images, pulls }: { images: Images; pulls: Pulls })
   router.get('/images/:name/history', async (ctx, name) => {
     const entries = await images.history(name);
     answerJson(ctx, entries.map(historyWire));
-  });
-
-  /** 200 and a stream; before its first message 400, 404 or 500 as the registry gives it; 501 for an import. */
-  router.post('/images/create', async (ctx) => {
-    const request = pullRequest(ctx);
-    await answerProgress(ctx, (o) => pulls.pull(request, o));
   });
 
   /** 201, 400 for a name that is none, 404 no such image. */
@@ -99,19 +79,4 @@ function listQuery(ctx: ApiContext): { isAll: boolean; filters: Filters; withSha
   }
   const withSharedSize = axes.has('G057') && query.flag('shared-size');
   return { isAll: query.flag('all'), filters, withSharedSize };
-}
-
-/** What to pull. Clients may repeat it in a body, which nobody reads. */
-function pullRequest({ req, state: { query, axes } }: ApiContext): PullRequest {
-  // `docker pull -a` of old sends a colon without a tag
-  const fromImage = query.text('fromImage').replace(/:$/, '');
-  const [tag, platform] = [query.text('tag'), axes.has('B132') ? query.text('platform') : ''];
-  if (fromImage === '') {
-    if (query.text('fromSrc') !== '') {
-      throw fail.notImplemented('importing an image from a tar archive (fromSrc) is not supported');
-    }
-    throw fail.registry('Get "http:": http: no Host in request URL');
-  }
-  const auth = registryAuthOf(req);
-  return { fromImage, ...(tag && { tag }), ...(platform && { platform }), ...(auth && { auth }) };
 }

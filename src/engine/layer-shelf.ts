@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { Failure, fail } from '../errors.ts';
-import type { Layers } from '../layers/layers.ts';
+import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
 import { abortable, Locks } from '../lib/locks.ts';
@@ -14,8 +14,8 @@ import type { Change, Table } from '../store/tables.ts';
 /** Where a missing layer comes from. The stream must fail by itself if it is not what was asked for. */
 export interface LayerSource {
   diffId: Digest;
-  /** Digest of the bytes of the stream, remembered so that the layer can be fetched again. */
-  blob: Digest;
+  /** Digest of the bytes of the stream, remembered so that the layer can be fetched again; if it is known. */
+  blob?: Digest;
   compression: 'gzip' | 'zstd' | 'none';
   open(signal: AbortSignal): Readable;
 }
@@ -25,7 +25,7 @@ export interface LayerUsers {
   diffIdsInUse(): Iterable<string>;
 }
 
-type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'list' | 'remove' | 'sweepStaging'>;
+type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'list' | 'remove' | 'sweepStaging'>;
 
 interface Fetch {
   done: Promise<LayerRecord>;
@@ -166,6 +166,26 @@ export class LayerShelf {
     }
   }
 
+  /**
+   * Takes in a layer of which nothing but the bytes is known: one that was made here, or comes out of an archive. The
+   * lease keeps it from then on.
+   */
+  async add(
+    input: Readable,
+    lease: LeaseRecord,
+    o: {
+      compression: LayerSource['compression'];
+      maxBytes?: number;
+      onProgress?: (compressedBytes: number) => void;
+      signal: AbortSignal;
+    },
+  ): Promise<LayerRecord> {
+    if (this.#isClosed) throw fail.host('the engine is shutting down');
+    const staged = await this.#layers.extract(input, { ...o, leaseId: lease.id });
+    await this.#extendLease(lease, staged.diffId);
+    return await this.#settle(staged);
+  }
+
   /** Removes an image's record with `changes` in one batch, then the layers that nothing names any more. */
   async dropImage(imageId: Digest, changes: readonly Change[]): Promise<LayerRecord[]> {
     return this.#sweep([...changes, this.#images.remove(imageId)], { image: imageId });
@@ -259,11 +279,30 @@ export class LayerShelf {
       this.#log.warn({ layer: diffId, err: cause }, 'a layer came in damaged: fetching it once more');
       return extract();
     });
-    const { dirId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
-    const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs: [blob], createdAt: nowText() };
+    return await this.#settle(staged, blob);
+  }
+
+  /** What is unpacked becomes a layer, unless the same one came by another way meanwhile. */
+  async #settle(staged: StagedLayer, blob?: Digest): Promise<LayerRecord> {
+    await using _lock = await this.#locks.hold(staged.diffId);
+    const present = await this.#records.get(staged.diffId);
+    if (present !== undefined) {
+      await this.#layers.discard(staged);
+      return present;
+    }
+    const { dirId, diffId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
+    const blobs = blob === undefined ? [] : [blob];
+    const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs, createdAt: nowText() };
     await this.#store.commit([this.#records.put(diffId, record)]);
     this.#lost.delete(diffId);
     return record;
+  }
+
+  /** Lets a lease keep one layer more, be it here already or about to come. */
+  async #extendLease(lease: LeaseRecord, diffId: Digest): Promise<void> {
+    await using _lock = await this.#locks.hold('collect');
+    lease.diffIds.push(diffId);
+    await this.#store.commit([this.#leases.put(lease.id, lease)]);
   }
 
   async #sweep(

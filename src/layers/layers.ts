@@ -75,16 +75,16 @@ export class Layers {
   }
 
   /**
-   * Unpacks one layer: compressed bytes in, a staged directory out, its tar proven to be `diffId`. The input fails by
-   * itself if it is not what was asked for, and then this fails with its error. Waits for its turn; after a failure
-   * or an abort nothing is left. `maxBytes` is the most that the tar may have.
+   * Unpacks one layer: compressed bytes in, a staged directory out, its tar proven to be `diffId` where that is known
+   * beforehand. The input fails by itself if it is not what was asked for, and then this fails with its error. Waits
+   * for its turn; after a failure or an abort nothing is left. `maxBytes` is the most that the tar may have.
    */
   async extract(
     input: Readable,
     o: {
       leaseId: string;
       compression: Compression;
-      diffId: Digest;
+      diffId?: Digest;
       maxBytes?: number;
       onProgress?: (compressedBytes: number) => void;
       signal: AbortSignal;
@@ -130,6 +130,11 @@ export class Layers {
     }
     await this.#dropIfEmpty(staged.leaseId);
     return layer;
+  }
+
+  /** Lets go of a staged layer that is not wanted after all. Never throws: what resists is swept at the next start. */
+  async discard({ leaseId, directory }: StagedLayer): Promise<void> {
+    await this.#discard(leaseId, directory);
   }
 
   /** Every directory in `layers/`, by its `layer.json`. One that lacks it or its parts is junk. */
@@ -214,8 +219,8 @@ export class Layers {
     }
   }
 
-  #check({ diffId, ignoredXattrs }: ExtractedLayer, wanted: Digest): void {
-    if (diffId !== wanted)
+  #check({ diffId, ignoredXattrs }: ExtractedLayer, wanted: Digest | undefined): void {
+    if (wanted !== undefined && diffId !== wanted)
       throw fail.corrupt(`layer verification failed: expected ${wanted}, unpacked ${diffId}`);
     if (ignoredXattrs > 0)
       this.#log.warn(

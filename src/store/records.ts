@@ -5,12 +5,15 @@ import type { Platform } from '../lib/platform.ts';
 export interface ImageRecord {
   /** The digest of the config: what Docker calls the image's ID. */
   id: Digest;
-  manifestDigest: Digest;
-  manifestMediaType: string;
+  /** These three are there if it came with a manifest, from a registry or an OCI layout. */
+  manifestDigest?: Digest;
+  manifestMediaType?: string;
   /** The exact JSON text, so that its digest can be proven and it can be pushed as it came. */
-  manifest: string;
+  manifest?: string;
   /** The exact JSON text. */
   config: string;
+  /** The image that this one was committed or built on here. */
+  parent?: Digest;
   /** Lowest layer first. */
   diffIds: Digest[];
   /** Sum of the layers' file sizes. */
@@ -48,7 +51,7 @@ export interface LayerRecord {
   /** Sum of its regular files. */
   sizeBytes: number;
   tarBytes: number;
-  /** Compressed blobs that are known to hold it. */
+  /** Digests of the compressed blobs that are known to hold it; none for a layer that was made here. */
   blobs: Digest[];
   createdAt: string;
 }

@@ -274,16 +274,17 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
   }
 
   async extract(input: Readable, o: Parameters<Layers['extract']>[1]): Promise<StagedLayer> {
-    this.extractions.push(o.diffId);
+    this.extractions.push(o.diffId ?? 'unknown');
     const directory = `${o.leaseId}/${this.#kernel.newDirectory()}`;
     await this.#effect('layers.stage', () => this.#kernel.staging.add(directory));
     try {
       const tar = await buffer(input.on('data', (chunk: Buffer) => o.onProgress?.(chunk.length)));
       o.signal.throwIfAborted();
-      if (digestOf(tar) !== o.diffId) throw fail.corrupt(`layer verification failed: ${o.diffId}`);
-      const { length } = tar;
+      const [diffId, { length }] = [digestOf(tar), tar];
+      if (o.diffId !== undefined && diffId !== o.diffId)
+        throw fail.corrupt(`layer verification failed: ${o.diffId}`);
       const dirId = directory.slice(o.leaseId.length + 1);
-      return { dirId, diffId: o.diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
+      return { dirId, diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
     } catch (cause) {
       this.#kernel.staging.delete(directory);
       throw o.signal.aborted ? o.signal.reason : cause;
@@ -297,6 +298,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
       this.#kernel.layers.set(dirId, layer);
       return layer;
     });
+  }
+
+  async discard({ directory }: StagedLayer): Promise<void> {
+    this.#kernel.staging.delete(directory);
   }
 
   async *list(): AsyncGenerator<LayerOnDisk, void, undefined> {

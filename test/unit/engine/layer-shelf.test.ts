@@ -297,3 +297,18 @@ test('boot: the disk is believed, orphans are adopted only if records were lost'
   await strict.fetch(source('lost').from, lease, quiet());
   assert.ok(strict.isIntact(image.diffIds));
 });
+
+test('a layer known by its bytes alone is leased, and one that is here already is not kept twice', async (t) => {
+  const { shelf, kernel, store } = await open(t);
+  const lease = await shelf.lease([], 'test');
+  const signal = new AbortController().signal;
+  const bytes = () => Readable.from([Buffer.from('made here')]);
+  const added = await shelf.add(bytes(), lease, { compression: 'none', signal });
+  assert.equal(added.diffId, fakeDiffId('made here'));
+  assert.deepEqual(added.blobs, []);
+  assert.deepEqual(await shelf.collect(), [], 'the lease keeps it');
+  assert.deepEqual((await store.table<LeaseRecord>('leases').get(lease.id))?.diffIds, [added.diffId]);
+  assert.deepEqual(await shelf.add(bytes(), lease, { compression: 'none', signal }), added);
+  assert.equal(kernel.layers.size, 1);
+  assert.equal(kernel.staging.size, 0);
+});
