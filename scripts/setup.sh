@@ -7,7 +7,8 @@ usage() {
   cat <<'TEXT'
 Usage: scripts/setup.sh [--test]
 
-Installs what skerryd needs (crun, runc, conmon, nftables, iptables, iproute2, node modules) and builds it.
+Installs what skerryd needs (crun, runc, conmon, nftables, iptables, iproute2, xz-utils, bzip2, node
+modules) and builds it.
 
   --test    also fetch what the tests use: openssl, strace and zstd are installed; docker-registry, the docker command
             line and a static busybox are only unpacked into .cache/tools, so that no service starts.
@@ -126,7 +127,7 @@ build() {
   $node dist/skerry.js board detect --node-flags >dist/node-flags
 }
 
-install_packages crun:crun runc:runc conmon:conmon nft:nftables iptables:iptables ip:iproute2
+install_packages crun:crun runc:runc conmon:conmon nft:nftables iptables:iptables ip:iproute2 xz:xz-utils bzip2:bzip2
 install_modules
 build
 if [ -n "$with_tests" ]; then

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { type Compression, decompress, zstdByProgram } from '../../../src/layers/decompression.ts';
+import {
+  type Compression,
+  compressionOf,
+  decompress,
+  unpackByProgram,
+} from '../../../src/layers/decompression.ts';
 
 const content = Buffer.from('some content, '.repeat(40_000));
 
@@ -16,9 +22,12 @@ async function unpacked(input: AsyncIterable<Buffer>, compression: Compression =
   return Buffer.concat(all);
 }
 
-async function byProgram(input: AsyncIterable<Buffer>): Promise<Buffer> {
+async function byProgram(
+  input: AsyncIterable<Buffer>,
+  kind: 'zstd' | 'xz' | 'bzip2' = 'zstd',
+): Promise<Buffer> {
   const all: Buffer[] = [];
-  await zstdByProgram(input, async (source) => {
+  await unpackByProgram(kind, input, async (source) => {
     for await (const bytes of source) all.push(Buffer.from(bytes));
   });
   return Buffer.concat(all);
@@ -84,4 +93,40 @@ test('a missing program is named', async () => {
   } finally {
     process.env['PATH'] = path;
   }
+});
+
+test('xz and bzip2 are known by their first bytes, and unpacked by their programs', async () => {
+  for (const kind of ['xz', 'bzip2'] as const) {
+    const pack = (bytes: Buffer) => execFileSync(kind, ['-c'], { input: bytes });
+    const packed = pack(content);
+    assert.equal(compressionOf(packed), kind);
+    assert.equal(compressionOf(pack(Buffer.alloc(0))), kind);
+    for (const size of [100, packed.length])
+      assert.ok((await unpacked(pieces(packed, size))).equals(content), kind);
+    const twice = await unpacked(pieces(Buffer.concat([packed, packed]), 1000));
+    assert.ok(twice.equals(Buffer.concat([content, content])), kind);
+    await assert.rejects(unpacked(pieces(packed.subarray(0, -9), 100)), {
+      code: 'CORRUPT',
+      message: new RegExp(`invalid ${kind} data`),
+    });
+    const error = new Error('the network is gone');
+    await assert.rejects(unpacked(pieces(packed, 100, error)), (cause) => cause === error);
+  }
+});
+
+test('xz may not take any amount of memory', async () => {
+  const greedy = execFileSync('xz', ['-c', '--lzma2=dict=256MiB'], { input: content });
+  await assert.rejects(byProgram(pieces(greedy, 1000), 'xz'), { code: 'CORRUPT', message: /[Mm]emory/ });
+});
+
+test('a taker that gives up ends the program', async () => {
+  const error = new Error('enough');
+  const endless = async function* () {
+    const packed = execFileSync('xz', ['-c'], { input: Buffer.alloc(8 << 20, 'x') });
+    for (;;) yield packed;
+  };
+  const refusing = decompress(endless(), 'auto', () => {
+    throw error;
+  });
+  await assert.rejects(refusing, (cause) => cause === error);
 });
