@@ -32,7 +32,7 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
-  registry: Pick<Registry, 'resolve' | 'blob'>;
+  registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
   bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;

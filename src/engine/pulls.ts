@@ -13,7 +13,6 @@ import {
   isTag,
   parseReference,
   type Reference,
-  withDefaultTag,
 } from '../lib/reference.ts';
 import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
@@ -52,7 +51,7 @@ interface Pull {
  * Whatever dies before leaves a lease and nothing that anyone can see.
  */
 export class Pulls {
-  readonly #registry: Pick<Registry, 'resolve' | 'blob'>;
+  readonly #registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
   readonly #images: Images;
   readonly #shelf: LayerShelf;
   readonly #events: Events;
@@ -63,7 +62,7 @@ export class Pulls {
   readonly #log: Log;
 
   constructor(o: {
-    registry: Pick<Registry, 'resolve' | 'blob'>;
+    registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
     images: Images;
     shelf: LayerShelf;
     events: Events;
@@ -86,34 +85,55 @@ export class Pulls {
   }
 
   /**
-   * Brings an image here under the name it was asked for. Throws in dockerd's words; what is thrown before the
-   * first progress message can still become an HTTP status.
+   * Brings an image here under the name it was asked for; every image of a repository if neither tag nor digest was.
+   * Throws in dockerd's words; what is thrown before the first progress message can still become an HTTP status.
    */
   async pull(request: PullRequest, o: { signal: AbortSignal; progress: Progress }): Promise<void> {
     const ref = wantedReference(request);
     const platform = request.platform ? parsePlatform(request.platform, this.#host) : this.#host;
-    const began = performance.now();
-    const remote = await this.#registry.resolve(ref, {
-      ...(request.auth && { auth: request.auth }),
-      platform,
-      isPlatformStrict: Boolean(request.platform),
-      signal: o.signal,
+    const auth = request.auth && { auth: request.auth };
+    const isOne = ref.tag !== undefined || ref.digest !== undefined;
+    const tags = isOne ? [] : await this.#registry.tags(ref, { ...auth, signal: o.signal });
+    let isNew = false;
+    for (const each of isOne ? [ref] : tags.map((tag) => ({ ...ref, tag }))) {
+      if (await this.#pullOne(each, { ...o, ...auth, platform, isPlatformStrict: Boolean(request.platform) }))
+        isNew = true;
+    }
+    const name = familiarString(ref);
+    o.progress({
+      status: `Status: ${isNew ? 'Downloaded newer image for' : 'Image is up to date for'} ${name}`,
     });
+    this.#events.emit('image', 'pull', name, { name: familiarName(ref) });
+  }
+
+  /** Brings the image of one tag or digest here; false if it was here already. */
+  async #pullOne(
+    ref: Reference,
+    o: {
+      auth?: RegistryAuth;
+      platform: Platform;
+      isPlatformStrict: boolean;
+      signal: AbortSignal;
+      progress: Progress;
+    },
+  ): Promise<boolean> {
+    const began = performance.now();
+    const remote = await this.#registry.resolve(ref, o);
     o.progress({
       status: `Pulling from ${ref.path}`,
       id: ref.digest ? canonicalString(ref) : (ref.tag ?? ''),
     });
-
     const names = namesFor(ref, remote.digest);
     const isNew = !(await this.#isCurrent(names, remote)); // else nothing is written: clients ask often
-    const fetchedBytes = isNew ? await this.#bring({ ref, auth: request.auth, ...o }, remote, names) : 0;
+    const { signal, progress } = o;
+    const fetchedBytes = isNew
+      ? await this.#bring({ ref, auth: o.auth, signal, progress }, remote, names)
+      : 0;
     o.progress({ status: `Digest: ${remote.digest}` });
-    const outcome = isNew ? 'Downloaded newer image for' : 'Image is up to date for';
-    o.progress({ status: `Status: ${outcome} ${familiarString(ref)}` });
-    const name = familiarString(ref);
-    this.#events.emit('image', 'pull', name, { name: familiarName(ref) });
     const ms = Math.round(performance.now() - began);
-    this.#log.info({ image: name, id: remote.configDigest, bytes: fetchedBytes, isNew, ms }, 'image pulled');
+    const image = familiarString(ref);
+    this.#log.info({ image, id: remote.configDigest, bytes: fetchedBytes, isNew, ms }, 'image pulled');
+    return isNew;
   }
 
   /** True if the image is here, whole, and goes by all of these names. */
@@ -230,7 +250,7 @@ function wantedReference({ fromImage, tag }: PullRequest): Reference {
   if (named.domain === 'docker.io' && named.path === 'library/scratch') {
     throw fail.registry("'scratch' is a reserved name", { status: 403 });
   }
-  if (tag === undefined || tag === '') return withDefaultTag(named);
+  if (tag === undefined || tag === '') return named;
   if (isDigest(tag)) return { ...named, digest: tag };
   if (!isTag(tag)) throw fail.invalidReference('invalid tag format');
   return { ...named, tag };

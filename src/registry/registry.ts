@@ -1,17 +1,16 @@
 import type { Readable } from 'node:stream';
 import { buffer as bufferOf } from 'node:stream/consumers';
-import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
-import { type Digest, digestOf, isDigest } from '../lib/digest.ts';
+import { codeOf, type Failure, fail } from '../errors.ts';
+import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
-import { countDown, pauseMs } from './backoff.ts';
 import { type BlobPart, blobStream } from './blob-stream.ts';
 import { Client } from './client.ts';
+import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
 import {
-  ACCEPTED,
   chooseEntry,
   type Descriptor,
   type ImageManifest,
@@ -22,7 +21,7 @@ import {
 } from './manifest.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
-import { type Answer, discard, readBounded, Transport } from './transport.ts';
+import { type Answer, discard, Transport } from './transport.ts';
 
 export type { LayerDescriptor } from './manifest.ts';
 export type { RegistryAuth } from './tokens.ts';
@@ -43,26 +42,10 @@ export interface RemoteImage {
   readonly layers: LayerDescriptor[];
 }
 
-interface Document {
-  readonly bytes: Buffer;
-  readonly digest: Digest;
-  readonly contentType: string | undefined;
-}
-
 /** What a blob must turn out to be. */
 type Wanted = Pick<Descriptor, 'digest' | 'size'>;
 
-/** What every question of one call has in common. */
-interface Asking {
-  readonly ref: Reference;
-  readonly auth: RegistryAuth | undefined;
-  readonly signal: AbortSignal;
-}
-
 const HUB = 'https://registry-1.docker.io';
-/** Tries for a manifest: a person is waiting for the first word. */
-const DOCUMENT_ATTEMPTS = 3;
-const LONGEST_DOCUMENT_WAIT_MS = 20_000;
 const MOST_DAMAGED = 64;
 
 /**
@@ -73,6 +56,7 @@ export class Registry {
   readonly #transport: Transport;
   readonly #hosts: Hosts;
   readonly #client: Client;
+  readonly #documents: Documents;
   readonly #maxAttempts: number;
   readonly #backoffMs: number;
   readonly #stallMs: number;
@@ -107,6 +91,14 @@ export class Registry {
     this.#transport = transport;
     this.#hosts = hosts;
     this.#client = new Client({ hosts, tokens, transport, stallMs });
+    this.#documents = new Documents({
+      hosts,
+      client: this.#client,
+      maxAttempts: this.#maxAttempts,
+      backoffMs: this.#backoffMs,
+      stallMs,
+      log: o.log,
+    });
   }
 
   /**
@@ -118,18 +110,18 @@ export class Registry {
     o: { auth?: RegistryAuth; platform: Platform; isPlatformStrict?: boolean; signal: AbortSignal },
   ): Promise<RemoteImage> {
     const asking: Asking = { ref, auth: o.auth, signal: o.signal };
-    const sources = this.#hosts.sources(ref);
-    for (const [at, source] of sources.entries()) {
-      try {
-        return await this.#resolveAt(source, asking, o.platform, o.isPlatformStrict ?? false);
-      } catch (cause) {
-        o.signal.throwIfAborted();
-        if (at === sources.length - 1) throw failureOf(cause);
-        const facts = { image: familiarString(ref), mirror: source.host, reason: messageOf(cause) };
-        this.#log.warn(facts, 'mirror passed over');
-      }
-    }
-    throw fail.registry(`${familiarString(ref)} has no source`);
+    const { platform, isPlatformStrict = false } = o;
+    return this.#documents
+      .fromSources(asking, (source) => this.#resolveAt(source, asking, platform, isPlatformStrict))
+      .catch(rethrowFailure);
+  }
+
+  /** Every tag of a repository, in the registry's order. Throws for a list of more than 10,000. */
+  async tags(ref: Reference, o: { auth?: RegistryAuth; signal: AbortSignal }): Promise<string[]> {
+    const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    return this.#documents
+      .fromSources(asking, (source) => this.#documents.tags(source, asking))
+      .catch(rethrowFailure);
   }
 
   /**
@@ -166,12 +158,12 @@ export class Registry {
   ): Promise<RemoteImage> {
     const { ref } = asking;
     const target = ref.digest ?? ref.tag ?? 'latest';
-    const top = await this.#manifest(source, asking, target);
+    const top = await this.#documents.manifest(source, asking, target);
     let document = top;
     let manifest = parseManifest(top.bytes, top.contentType, ref);
     if (manifest.kind === 'index') {
       const entry = chooseEntry(manifest, platform);
-      document = await this.#manifest(source, asking, entry.digest);
+      document = await this.#documents.manifest(source, asking, entry.digest);
       manifest = parseManifest(document.bytes, document.contentType, ref);
       if (manifest.kind === 'index') throw fail.unsupportedImage('an index inside an index is not supported');
     }
@@ -186,43 +178,6 @@ export class Registry {
       configDigest: manifest.config.digest,
       ...pulled,
     };
-  }
-
-  /** A manifest by tag or digest; its bytes fit the digest it was asked by, or the one that the registry states. */
-  async #manifest(source: Source, asking: Asking, target: string): Promise<Document> {
-    const attempts = source.isMirror ? 1 : Math.min(DOCUMENT_ATTEMPTS, this.#maxAttempts);
-    for (let failures = 1; ; failures++) {
-      try {
-        return await this.#manifestOnce(source, asking, target);
-      } catch (cause) {
-        asking.signal.throwIfAborted();
-        if (!(cause instanceof Setback) || !cause.isPassing || cause.isUnreachable) throw cause;
-        const waitMs = Math.max(pauseMs(failures, this.#backoffMs / 2), cause.waitMs ?? 0);
-        if (failures >= attempts || waitMs > LONGEST_DOCUMENT_WAIT_MS) throw cause;
-        this.#log.debug({ image: familiarString(asking.ref), waitMs, reason: cause.message }, 'asking again');
-        await countDown(waitMs, asking);
-      }
-    }
-  }
-
-  async #manifestOnce(source: Source, asking: Asking, target: string): Promise<Document> {
-    const headers = { accept: ACCEPTED };
-    const answer = await this.#client.get(source, { ...asking, path: `manifests/${target}`, headers });
-    const bytes = await readBounded(answer, MOST_DOCUMENT_BYTES, { stallMs: this.#stallMs, ...asking });
-    if (bytes === undefined) {
-      throw fail.registry(
-        `manifest of ${familiarString(asking.ref)} is larger than ${MOST_DOCUMENT_BYTES} bytes`,
-      );
-    }
-    const digest = digestOf(bytes);
-    const stated = answer.headers['docker-content-digest'];
-    const expected = isDigest(target)
-      ? target
-      : typeof stated === 'string' && isDigest(stated)
-        ? stated
-        : digest;
-    if (digest !== expected) throw new Setback(fail.verification('manifest', expected), { isPassing: true });
-    return { bytes, digest, contentType: answer.headers['content-type'] };
   }
 
   async #config(asking: Asking, { config }: ImageManifest): Promise<Buffer> {
@@ -286,6 +241,10 @@ export class Registry {
       return partOf(await this.#client.get(source, wish), d.size, 0);
     }
   }
+}
+
+function rethrowFailure(cause: unknown): never {
+  throw failureOf(cause);
 }
 
 /**

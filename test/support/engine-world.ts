@@ -149,7 +149,8 @@ export class World implements AsyncDisposable {
   async pull(name: string, signal = AbortSignal.timeout(20_000)): Promise<ProgressMessage[]> {
     const messages: ProgressMessage[] = [];
     const progress = (message: ProgressMessage) => void messages.push(message);
-    await this.engine.pulls.pull({ fromImage: name }, { signal, progress });
+    const tag = name.includes(':') ? '' : 'latest'; // as the CLI does; without one it would be all of them
+    await this.engine.pulls.pull({ fromImage: name, tag }, { signal, progress });
     return messages;
   }
 

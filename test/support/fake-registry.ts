@@ -2,12 +2,12 @@ import { Readable } from 'node:stream';
 import { fail } from '../../src/errors.ts';
 import { type Digest, digestOf } from '../../src/lib/digest.ts';
 import { abortable } from '../../src/lib/locks.ts';
-import { familiarString, type Reference } from '../../src/lib/reference.ts';
+import { familiarName, familiarString, type Reference } from '../../src/lib/reference.ts';
 import type { Registry, RemoteImage } from '../../src/registry/registry.ts';
 import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-images.ts';
 
 /** Images in memory, as the engine sees a registry: by name, and blobs that can be held up or broken. */
-export class FakeRegistry implements Pick<Registry, 'resolve' | 'blob'> {
+export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob'> {
   readonly images = new Map<string, TestImage>();
   /** Blobs that were asked for, in order. */
   readonly asked: Digest[] = [];
@@ -27,6 +27,13 @@ export class FakeRegistry implements Pick<Registry, 'resolve' | 'blob'> {
     for (const { blob, digest } of image.layers) this.#blobs.set(digest, blob);
     this.images.set(name, image);
     return image;
+  }
+
+  async tags(ref: Reference): Promise<string[]> {
+    const prefix = `${familiarName(ref)}:`;
+    const names = [...this.images.keys()].filter((name) => name.startsWith(prefix));
+    if (names.length === 0) throw fail.repositoryNotFound(familiarName(ref), 'name unknown');
+    return names.map((name) => name.slice(prefix.length));
   }
 
   async resolve(ref: Reference, { signal }: { signal: AbortSignal }): Promise<RemoteImage> {

@@ -66,6 +66,36 @@ test('a pull by digest gives no tag', async () => {
   assert.deepEqual([repoTags, repoDigests], [[], [`app@${image.digest}`]]);
 });
 
+test('without a tag every image of the repository comes, one after the other, and the outcome is told once', async () => {
+  await using world = await World.open();
+  const [one, two] = [world.registry.put('app:1', ['base']), world.registry.put('app:2', ['base', 'more'])];
+  world.registry.put('app-other:1', ['other']);
+  const pullAll = async () => {
+    const messages: ProgressMessage[] = [];
+    const progress = (message: ProgressMessage) => void messages.push(message);
+    const { signal } = new AbortController();
+    await world.engine.pulls.pull({ fromImage: 'app' }, { signal, progress });
+    return messages.filter(({ progressDetail }) => progressDetail === undefined);
+  };
+  const told = (outcome: string) => [
+    { status: 'Pulling from library/app', id: '1' },
+    { status: `Digest: ${one.digest}` },
+    { status: 'Pulling from library/app', id: '2' },
+    { status: `Digest: ${two.digest}` },
+    { status: `Status: ${outcome} app` },
+  ];
+  assert.deepEqual(await pullAll(), told('Downloaded newer image for'));
+  assert.deepEqual(await pullAll(), told('Image is up to date for'));
+  world.registry.put('app:2', ['base', 'newer']);
+  assert.deepEqual((await pullAll()).at(-1), { status: 'Status: Downloaded newer image for app' });
+  const tags = await Promise.all(['app:1', 'app:2'].map((name) => world.engine.images.inspect(name)));
+  assert.deepEqual(
+    tags.map(({ repoTags }) => repoTags),
+    [['app:1'], ['app:2']],
+  );
+  await assert.rejects(world.engine.images.inspect('app-other:1'), { status: 404 });
+});
+
 test('a pull that fails leaves the images as they were', async () => {
   await using world = await World.open();
   world.registry.put('app:1', ['base', 'old']);
@@ -115,7 +145,11 @@ test('two pulls at once share the layers they have in common', async () => {
 test('what fails before the first message says what it is', async () => {
   await using world = await World.open();
   const cases: [{ fromImage: string; tag?: string }, object][] = [
-    [{ fromImage: 'nope' }, { status: 404, message: 'manifest for nope:latest not found: manifest unknown' }],
+    [{ fromImage: 'nope' }, { status: 404, message: 'repository nope not found: name unknown' }],
+    [
+      { fromImage: 'nope', tag: 'latest' },
+      { status: 404, message: 'manifest for nope:latest not found: manifest unknown' },
+    ],
     [
       { fromImage: 'UPPER' },
       { status: 400, message: 'invalid reference format: repository name must be lowercase' },
