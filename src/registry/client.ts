@@ -4,17 +4,16 @@ import { pickChallenge } from './challenge.ts';
 import type { Hosts, Reached, Source } from './hosts.ts';
 import { MOST_ERROR_BYTES, refusalOf } from './refusal.ts';
 import { Setback } from './setback.ts';
-import { basicOf, type RegistryAuth, type Tokens } from './tokens.ts';
-import { type Answer, discard, readBounded, type Transport } from './transport.ts';
+import { basicOf, type PushPurpose, type RegistryAuth, type Tokens } from './tokens.ts';
+import { type Answer, discard, type Outgoing, readBounded, type Transport } from './transport.ts';
 
-/** Something of a repository, as the part of the URL after `/v2/NAME/`. */
-export interface Wish {
+/** Something to be had of a repository, or to be done to it. */
+export interface Wish extends Omit<Outgoing, 'isVerified'> {
   readonly ref: Reference;
-  /** `manifests/latest`, `blobs/sha256:…`. */
-  readonly path: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** The part of the URL after `/v2/NAME/`, such as `blobs/sha256:…`; or an address that the registry gave. */
+  readonly path: string | URL;
   readonly auth?: RegistryAuth | undefined;
-  readonly signal: AbortSignal;
+  readonly push?: PushPurpose;
 }
 
 /** One authorised request to one source. Anything but a 2xx is thrown as a {@link Setback} in dockerd's words. */
@@ -31,10 +30,19 @@ export class Client {
     this.#stallMs = o.stallMs;
   }
 
-  /** Asks for something; a token that the registry no longer takes is renewed once. The caller reads the body. */
+  /** Asks for something. The caller reads the body. */
   async get(source: Source, wish: Wish): Promise<Answer> {
+    return this.send(source, wish);
+  }
+
+  /**
+   * Sends any request; a token that the registry no longer takes is renewed once. Credentials go to the registry
+   * alone, wherever an address that it gave may lead. The caller reads the body of the answer.
+   */
+  async send(source: Source, wish: Wish): Promise<Answer> {
     const reached = await this.#hosts.reach(source, wish);
-    const url = new URL(`/v2/${wish.ref.path}/${wish.path}`, reached.origin);
+    const { path } = wish;
+    const url = path instanceof URL ? path : new URL(`/v2/${wish.ref.path}/${path}`, reached.origin);
     let answer: Answer;
     let refused: string | undefined;
     for (let isSecondTry = false; ; isSecondTry = true) {
@@ -57,7 +65,7 @@ export class Client {
     if (answer.status >= 200 && answer.status < 300) return answer;
     const o = { stallMs: this.#stallMs, signal: wish.signal };
     const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
-    throw refusalOf({ ...answer, text }, wish.ref);
+    throw refusalOf({ ...answer, text }, wish.ref, { isPush: wish.push !== undefined });
   }
 
   /** What a user gave for Docker Hub is not for whoever mirrors it. */
@@ -72,9 +80,11 @@ export class Client {
     wish: Wish,
     refused: string | undefined,
   ): Promise<string | undefined> {
-    const { ref, signal } = wish;
+    if (url.origin !== reached.origin) return undefined;
+    const { ref, push, signal } = wish;
     try {
-      return await this.#tokens.authorization(reached, ref, this.#given(source, wish), { refused, signal });
+      const o = { refused, push, signal };
+      return await this.#tokens.authorization(reached, ref, this.#given(source, wish), o);
     } catch (cause) {
       // a denial names the repository; anything else needs the address to be understood
       throw cause instanceof Setback && cause.failure.status !== 404 ? cause.during(url) : cause;
@@ -89,8 +99,9 @@ export class Client {
     authorization: string | undefined,
   ): Promise<Answer> {
     const headers = { ...wish.headers, ...(authorization !== undefined && { authorization }) };
+    const { ref: _ref, path: _path, auth: _auth, push: _push, ...outgoing } = wish;
     try {
-      return await this.#transport.send(url, { headers, isVerified, signal: wish.signal });
+      return await this.#transport.send(url, { ...outgoing, headers, isVerified });
     } catch (cause) {
       if (cause instanceof Setback) this.#hosts.forget(source);
       throw cause;

@@ -44,14 +44,21 @@ export interface Refused {
   readonly text: string;
 }
 
-/** What a registry's refusal means for a pull of `ref`: the failure in dockerd's words, and whether to try again. */
-export function refusalOf(refused: Refused, ref: Reference): Setback {
+/**
+ * What a registry's refusal means for a pull or push of `ref`: the failure in dockerd's words, and whether to try
+ * again.
+ */
+export function refusalOf(
+  refused: Refused,
+  ref: Reference,
+  { isPush = false }: { isPush?: boolean } = {},
+): Setback {
   const waitMs = parseRetryAfter(refused.headers['retry-after']);
   const isPassing = refused.status === 429 || refused.status === 408 || refused.status >= 500;
-  return new Setback(failureOfRefusal(refused, ref), { isPassing, status: refused.status, waitMs });
+  return new Setback(failureOfRefusal(refused, ref, isPush), { isPassing, status: refused.status, waitMs });
 }
 
-function failureOfRefusal(refused: Refused, ref: Reference): Failure {
+function failureOfRefusal(refused: Refused, ref: Reference, isPush: boolean): Failure {
   const { status } = refused;
   if (status < 400 || status >= 500) {
     const text = plain(refused.statusText) || STATUS_CODES[status] || '';
@@ -63,6 +70,7 @@ function failureOfRefusal(refused: Refused, ref: Reference): Failure {
     return fail.registry(`error parsing HTTP ${status} response body: ${unreadable(refused.text)}`);
   }
   const reason = `${error.code.toLowerCase().replaceAll('_', ' ')}: ${error.message}`;
+  if (isPush) return fail.registry(reason); // dockerd words only a pull's refusals anew
   switch (error.code) {
     case 'DENIED':
       return fail.pullDenied(familiarName(ref), reason);

@@ -2,11 +2,12 @@ import { codeOf, messageOf } from '../errors.ts';
 
 const silences = {
   connect: 'i/o timeout',
+  send: 'write: i/o timeout',
   head: 'net/http: timeout awaiting response headers',
   body: 'net/http: timeout while reading body',
 };
 
-/** Our own: nothing came for too long while connecting, before the head of an answer, or in its body. */
+/** Our own: the other side was silent for too long: while connecting, taking our body, before its answer or in it. */
 export class SilenceError extends Error {
   readonly during: keyof typeof silences;
 

@@ -20,6 +20,21 @@ export interface RegistryAuth {
   serverAddress?: string;
 }
 
+/** That something is for a push, which needs more rights and is refused in other words. */
+export interface PushPurpose {
+  /** The path of a repository from which a layer is to be mounted. */
+  readonly from?: string | undefined;
+}
+
+/** What a token is asked for. */
+interface Need {
+  readonly reached: Reached;
+  readonly challenge: Challenge;
+  readonly ref: Reference;
+  readonly auth: RegistryAuth | undefined;
+  readonly push: PushPurpose | undefined;
+}
+
 interface Token {
   readonly value: string;
   readonly untilMs: number;
@@ -55,20 +70,21 @@ export class Tokens {
   }
 
   /**
-   * The header for a pull from a repository, or undefined where none is wanted. `refused` is a value that the
-   * registry has just refused: it is not given again. Throws a {@link Setback}.
+   * The header for a pull from a repository or a push to it, or undefined where none is wanted. `refused` is a value
+   * that the registry has just refused: it is not given again. Throws a {@link Setback}.
    */
   async authorization(
     reached: Reached,
     ref: Reference,
     auth: RegistryAuth | undefined,
-    o: { refused?: string | undefined; signal: AbortSignal },
+    o: { refused?: string | undefined; push?: PushPurpose | undefined; signal: AbortSignal },
   ): Promise<string | undefined> {
     const { challenge } = reached;
     if (challenge === undefined) return undefined;
     if (challenge.scheme === 'basic') return basicOf(auth);
     if (auth?.registryToken !== undefined) return `Bearer ${clean(auth.registryToken)}`;
-    const key = keyOf(reached, challenge, ref, auth);
+    const need: Need = { reached, challenge, ref, auth, push: o.push };
+    const key = keyOf(need);
     const kept = this.#tokens.get(key);
     if (kept !== undefined) {
       const token = await abortable(kept, o.signal);
@@ -77,19 +93,13 @@ export class Tokens {
       // several requests may find one token used up: only the first of them throws it away
       if (this.#tokens.get(key) === kept) this.#tokens.delete(key);
     }
-    const fresh = this.#tokens.get(key) ?? this.#begin(key, reached, challenge, ref, auth);
+    const fresh = this.#tokens.get(key) ?? this.#begin(key, need);
     return `Bearer ${(await abortable(fresh, o.signal)).value}`;
   }
 
-  #begin(
-    key: string,
-    reached: Reached,
-    challenge: Challenge,
-    ref: Reference,
-    auth: RegistryAuth | undefined,
-  ): Promise<Token> {
+  #begin(key: string, need: Need): Promise<Token> {
     // shared by all who need it, so no single one's signal ends it; the transport's limits do
-    const pending = this.#ask(reached, challenge, ref, auth, new AbortController().signal);
+    const pending = this.#ask(need, new AbortController().signal);
     this.#tokens.set(key, pending);
     pending.catch(() => {
       if (this.#tokens.get(key) === pending) this.#tokens.delete(key);
@@ -102,15 +112,11 @@ export class Tokens {
   }
 
   /** distribution, docs/spec/auth/token.md and oauth2.md. */
-  async #ask(
-    reached: Reached,
-    { parameters }: Challenge,
-    ref: Reference,
-    auth: RegistryAuth | undefined,
-    signal: AbortSignal,
-  ): Promise<Token> {
+  async #ask(need: Need, signal: AbortSignal): Promise<Token> {
+    const { reached, challenge, ref, auth } = need;
+    const { parameters } = challenge;
     const realm = realmOf(parameters.get('realm') ?? '', reached, auth);
-    const wanted = { service: parameters.get('service') ?? '', scope: `repository:${ref.path}:pull` };
+    const wanted = { service: parameters.get('service') ?? '', scopes: scopesOf(need) };
     const began = this.#now();
     const answer = auth?.identityToken
       ? await this.#refresh(realm, wanted, auth.identityToken, reached, signal)
@@ -118,7 +124,7 @@ export class Tokens {
     const o = { stallMs: this.#stallMs, signal };
     if (answer.status !== 200) {
       const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
-      throw refusalOf({ ...answer, text }, ref);
+      throw refusalOf({ ...answer, text }, ref, { isPush: need.push !== undefined });
     }
     const { value, lifeSeconds } = parseToken(
       (await readBounded(answer, MOST_TOKEN_BYTES, o)) ?? Buffer.alloc(0),
@@ -128,14 +134,14 @@ export class Tokens {
 
   #request(
     realm: URL,
-    wanted: { service: string; scope: string },
+    wanted: { service: string; scopes: readonly string[] },
     auth: RegistryAuth | undefined,
     { isVerified }: Reached,
     signal: AbortSignal,
   ): Promise<Answer> {
     const url = new URL(realm);
     if (wanted.service !== '') url.searchParams.set('service', wanted.service);
-    url.searchParams.set('scope', wanted.scope);
+    for (const scope of wanted.scopes) url.searchParams.append('scope', scope);
     const authorization = basicOf(auth);
     if (authorization !== undefined) url.searchParams.set('account', auth?.username ?? '');
     return this.#transport.send(url, {
@@ -147,7 +153,7 @@ export class Tokens {
 
   #refresh(
     realm: URL,
-    wanted: { service: string; scope: string },
+    wanted: { service: string; scopes: readonly string[] },
     identityToken: string,
     { isVerified }: Reached,
     signal: AbortSignal,
@@ -156,7 +162,8 @@ export class Tokens {
       grant_type: 'refresh_token',
       client_id: 'skerry',
       refresh_token: identityToken,
-      ...wanted,
+      service: wanted.service,
+      scope: wanted.scopes.join(' '),
     });
     return this.#transport.send(realm, {
       method: 'POST',
@@ -214,15 +221,18 @@ export function basicOf(auth: RegistryAuth | undefined): string | undefined {
   return `Basic ${Buffer.from(`${auth.username}:${auth.password}`, 'utf8').toString('base64')}`;
 }
 
-function keyOf(
-  reached: Reached,
-  challenge: Challenge,
-  ref: Reference,
-  auth: RegistryAuth | undefined,
-): string {
+/** distribution, docs/spec/auth/scope.md. */
+function scopesOf({ ref, push }: Need): string[] {
+  if (push === undefined) return [`repository:${ref.path}:pull`];
+  const own = `repository:${ref.path}:pull,push`;
+  return push.from === undefined ? [own] : [own, `repository:${push.from}:pull`];
+}
+
+function keyOf(need: Need): string {
+  const { reached, challenge, auth } = need;
   const { username, password, identityToken } = auth ?? {};
   const server = [challenge.parameters.get('realm'), challenge.parameters.get('service')];
-  const facts = [reached.origin, server, ref.path, username, password, identityToken];
+  const facts = [reached.origin, server, scopesOf(need), username, password, identityToken];
   // a digest, so that no password lies about as a map's key
   return createHash('sha256').update(JSON.stringify(facts)).digest('base64');
 }

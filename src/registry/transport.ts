@@ -6,12 +6,14 @@ import {
   request,
 } from 'node:http';
 import type { Agent as SecureAgent, request as secureRequest } from 'node:https';
-import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { codeOf, fail } from '../errors.ts';
 import { brokenOff, flowing } from './flow.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
+import { BodyError, pour } from './pour.ts';
 import { Setback } from './setback.ts';
-import { describeSocketError, SilenceError } from './socket-errors.ts';
+import { SilenceWatch } from './silence-watch.ts';
+import { describeSocketError } from './socket-errors.ts';
 
 /** The head of a response, and its body still to be read. Whoever gets it reads the body or discards it. */
 export interface Answer {
@@ -24,9 +26,13 @@ export interface Answer {
 }
 
 export interface Outgoing {
-  readonly method?: 'GET' | 'POST';
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
   readonly headers?: Readonly<Record<string, string>>;
-  readonly payload?: string;
+  readonly payload?: string | Buffer;
+  /** A body of unknown length, made anew each time that it has to be sent; what it fails with is thrown as it is. */
+  readonly body?: () => Readable;
+  /** How long the server may take to answer once it has all of the request; what silence is otherwise, if left out. */
+  readonly answerMs?: number;
   /** False: any certificate will do. */
   readonly isVerified: boolean;
   readonly signal: AbortSignal;
@@ -38,7 +44,6 @@ interface SecureModule {
 }
 
 const MOST_REDIRECTS = 10;
-const LONGEST_DIAL_MS = 15_000;
 const CHEAP_TO_READ_BYTES = 64 * 1024;
 
 const agentOptions = {
@@ -77,13 +82,14 @@ export class Transport {
     let headers = { ...o.headers };
     for (let redirects = 0; ; redirects++) {
       const answer = await this.#exchange(url, { ...o, headers });
-      const location = isRedirect(answer.status) ? answer.headers.location : undefined;
-      if (location === undefined || o.method === 'POST') return answer;
+      const location = isFollowed(answer.status, o) ? answer.headers.location : undefined;
+      if (location === undefined) return answer;
       discard(answer.body);
       if (redirects === MOST_REDIRECTS) {
-        throw new Setback(fail.registry(`Get "${target.href}": stopped after ${MOST_REDIRECTS} redirects`));
+        const message = `${verbOf(o)} "${target.href}": stopped after ${MOST_REDIRECTS} redirects`;
+        throw new Setback(fail.registry(message));
       }
-      const next = await this.#redirected(url, location, o);
+      const next = await this.follow(url, location, o);
       if (next.origin !== url.origin) {
         const { authorization: _meantForAnother, ...rest } = headers;
         headers = rest;
@@ -99,9 +105,12 @@ export class Transport {
     for (const agent of this.#secure.values()) agent.destroy();
   }
 
-  async #redirected(from: URL, location: string, o: Outgoing): Promise<URL> {
+  /** Where a `Location` leads, relative or not. Throws a {@link Setback} for one that is no place to go to. */
+  async follow(from: URL, location: string, o: Pick<Outgoing, 'method' | 'isVerified'>): Promise<URL> {
     const refuse = (why: string) =>
-      new Setback(fail.registry(`Get "${from.href}": ${why}: ${JSON.stringify(location.slice(0, 512))}`));
+      new Setback(
+        fail.registry(`${verbOf(o)} "${from.href}": ${why}: ${JSON.stringify(location.slice(0, 512))}`),
+      );
     if (!URL.canParse(location, from.href)) throw refuse('failed to parse Location header');
     const next = new URL(location, from);
     if (next.protocol !== 'http:' && next.protocol !== 'https:') throw refuse('unsupported protocol scheme');
@@ -118,11 +127,12 @@ export class Transport {
     o.signal.throwIfAborted();
     if (this.#isClosed) throw new Setback(fail.registry('the registry client is closed'));
     const outgoing = await this.#request(url, o);
-    const { promise, stop } = this.#answerOf(outgoing);
+    const watch = new SilenceWatch(outgoing, { stallMs: this.#stallMs, answerMs: o.answerMs });
     try {
-      outgoing.end(o.payload);
-      const body = await promise;
+      const body = await sendOff(outgoing, o, watch);
       body.on('error', () => {}); // whoever reads it hears of it there; a discarded one has no reader
+      // answered before it had all of the request: the connection is good for nothing more
+      if (!outgoing.writableEnded) body.once('close', () => outgoing.destroy());
       return {
         status: body.statusCode ?? 0,
         statusText: body.statusMessage ?? '',
@@ -132,18 +142,19 @@ export class Transport {
       };
     } catch (cause) {
       o.signal.throwIfAborted();
+      if (cause instanceof BodyError) throw cause.cause;
       // the server closed an idle connection in the instant in which it was taken up again: nobody's fault
-      const isStale = outgoing.reusedSocket && codeOf(cause) === 'ECONNRESET' && o.method !== 'POST';
+      const isStale = outgoing.reusedSocket && codeOf(cause) === 'ECONNRESET' && isReading(o);
       if (isStale && !isSecondTry) return await this.#exchange(url, o, true);
       const port = url.port || (url.protocol === 'https:' ? '443' : '80');
       const trouble = describeSocketError(cause, { host: url.hostname, port });
-      const message = `${o.method === 'POST' ? 'Post' : 'Get'} "${url.href}": ${trouble.words}`;
+      const message = `${verbOf(o)} "${url.href}": ${trouble.words}`;
       throw new Setback(fail.registryUnreachable(message, cause), {
         isPassing: !trouble.isUntrusted,
         isUnreachable: trouble.isUnreachable,
       });
     } finally {
-      stop();
+      watch.stop();
     }
   }
 
@@ -164,26 +175,20 @@ export class Transport {
     this.#secure.set(isVerified, agent);
     return agent;
   }
+}
 
-  /** The response's head, or an error: the connection's, or ours when nothing comes for too long. */
-  #answerOf(outgoing: ClientRequest): { promise: Promise<IncomingMessage>; stop: () => void } {
-    let timer: NodeJS.Timeout | undefined;
-    const wait = (ms: number, during: 'connect' | 'head') => {
-      clearTimeout(timer);
-      timer = setTimeout(() => outgoing.destroy(new SilenceError(during)), ms);
-    };
-    // the clock starts with the socket: waiting for a free one is not the server's silence
-    outgoing.once('socket', (socket: Socket) => {
-      if (!socket.connecting) return wait(this.#stallMs, 'head');
-      wait(Math.min(this.#stallMs, LONGEST_DIAL_MS), 'connect');
-      socket.once('connect', () => wait(this.#stallMs, 'head'));
-    });
-    const promise = new Promise<IncomingMessage>((resolve, reject) => {
-      outgoing.once('response', resolve);
-      outgoing.on('error', reject); // it may come once more, with the body
-    });
-    return { promise, stop: () => clearTimeout(timer) };
+/** Sends a request; the response's head, or an error: the connection's, the watch's, or a {@link BodyError}. */
+function sendOff(outgoing: ClientRequest, o: Outgoing, watch: SilenceWatch): Promise<IncomingMessage> {
+  const answer = new Promise<IncomingMessage>((resolve, reject) => {
+    outgoing.once('response', resolve);
+    outgoing.on('error', reject); // it may come once more, with the body
+  });
+  if (o.body !== undefined) {
+    return Promise.race([answer, pour(o.body(), outgoing, watch).then(() => answer)]);
   }
+  outgoing.end(o.payload);
+  watch.answerIsDue();
+  return answer;
 }
 
 /** Reads a body that must be small; undefined if it is longer than `limitBytes`. */
@@ -215,6 +220,17 @@ export function discard(body: IncomingMessage): void {
   else body.destroy();
 }
 
-function isRedirect(status: number): boolean {
-  return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
+function isReading({ method = 'GET' }: Pick<Outgoing, 'method'>): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
+/** What changes something is sent on only as it is (RFC 9110, 15.4), and a form, which may hold a secret, never. */
+function isFollowed(status: number, o: Outgoing): boolean {
+  if (status === 307 || status === 308) return o.method !== 'POST' || o.payload === undefined;
+  return isReading(o) && (status === 301 || status === 302 || status === 303);
+}
+
+/** As Go's errors begin: `Get`, `Patch`. */
+function verbOf({ method = 'GET' }: Pick<Outgoing, 'method'>): string {
+  return `${method.slice(0, 1)}${method.slice(1).toLowerCase()}`;
 }

@@ -28,7 +28,7 @@ class Server {
   readonly tokens = new Tokens({ transport: this, stallMs: 1000, now: () => this.nowMs });
 
   async send(url: URL, { headers, payload }: Outgoing): Promise<Answer> {
-    this.asked.push({ url: url.href, headers, payload });
+    this.asked.push({ url: url.href, headers, payload: payload?.toString() });
     const answer = this.#answers.length > 1 ? this.#answers.shift() : this.#answers[0];
     const body = Readable.from([Buffer.from(JSON.stringify(answer))]) as unknown as Answer['body'];
     return { status: 200, statusText: 'OK', headers: {}, body, url };
@@ -121,4 +121,20 @@ test('what no header can carry, and what is no answer', async () => {
       /invalid token auth challenge realm/,
     );
   }
+});
+
+test('a push asks for the right to push, and for that to mount; each is a token of its own', async () => {
+  const server = new Server({ token: 'push' }, { token: 'mount' }, { token: 'pull' });
+  const ask = (push?: { from?: string }) =>
+    server.tokens.authorization(reached(challenge), ref, undefined, { signal, ...(push && { push }) });
+  assert.deepEqual(
+    [await ask({}), await ask({ from: 'library/debian' }), await ask(), await ask({})],
+    ['Bearer push', 'Bearer mount', 'Bearer pull', 'Bearer push'],
+  );
+  const scopes = server.asked.map(({ url }) => new URL(url).searchParams.getAll('scope'));
+  assert.deepEqual(scopes, [
+    ['repository:app/web:pull,push'],
+    ['repository:app/web:pull,push', 'repository:library/debian:pull'],
+    ['repository:app/web:pull'],
+  ]);
 });
