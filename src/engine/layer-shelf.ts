@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { Failure, fail } from '../errors.ts';
+import type { Compression } from '../layers/decompression.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
@@ -10,6 +11,7 @@ import { collect, type Garbage } from '../store/collection.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
+import { type LayerPin, LayerPins } from './layer-pins.ts';
 
 /** Where a missing layer comes from. The stream must fail by itself if it is not what was asked for. */
 export interface LayerSource {
@@ -51,6 +53,7 @@ export class LayerShelf {
   readonly #locks = new Locks();
   /** Leases of pulls under way in this process, which live whatever the clock says. */
   readonly #held = new Set<string>();
+  readonly #pins = new LayerPins();
   /** Layers that images count on and the disk has lost; a pull brings them back. */
   readonly #lost = new Set<string>();
   #expiry: NodeJS.Timeout | undefined;
@@ -94,6 +97,26 @@ export class LayerShelf {
     );
   }
 
+  /** Keeps layers from collection while something reads them or counts on them, without a trace on the disk. */
+  pin(): LayerPin {
+    const collect = () => this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));
+    return this.#pins.pin(async () => this.#isClosed || (await collect()));
+  }
+
+  /** The record of a layer that is here, and stays here while the pin lives. */
+  async keep(diffId: Digest, pin: LayerPin): Promise<LayerRecord | undefined> {
+    await using _lock = await this.#locks.hold('collect');
+    pin.diffIds.add(diffId);
+    return await this.#records.get(diffId);
+  }
+
+  /** The diff ID of a layer that is here, by the digest of a blob that is known to hold it. */
+  async diffIdOf(blob: Digest): Promise<Digest | undefined> {
+    for await (const [, { diffId, blobs }] of this.#records.entries())
+      if (blobs.includes(blob)) return diffId;
+    return undefined;
+  }
+
   /** Keeps these layers, present and future, from collection until {@link endLease} or until it expires. */
   async lease(diffIds: readonly Digest[], why: string): Promise<LeaseRecord> {
     const expiresAt = new Date(Date.now() + this.#leaseMs).toISOString();
@@ -130,12 +153,17 @@ export class LayerShelf {
    * none: then all of it goes at once.
    */
   async abandon(lease: LeaseRecord, cause: unknown): Promise<void> {
-    this.release(lease);
     const isFull = cause instanceof Failure && cause.code === 'NO_SPACE';
     const finished = await Promise.all(lease.diffIds.map((diffId) => this.#records.get(diffId)));
-    if (isFull || finished.every((record) => record === undefined)) {
-      await this.#sweep([this.#leases.remove(lease.id)], { lease: lease.id });
-    } else await this.collect(); // sets the alarm for the lease's end
+    if (isFull || finished.every((record) => record === undefined)) return this.drop(lease);
+    this.release(lease);
+    await this.collect(); // sets the alarm for the lease's end
+  }
+
+  /** Work that nobody will take up again came to nothing: what its lease alone kept goes at once. */
+  async drop(lease: LeaseRecord): Promise<void> {
+    this.release(lease);
+    await this.#sweep([this.#leases.remove(lease.id)], { lease: lease.id });
   }
 
   /** Brings a layer here, or waits for whoever is bringing it. Aborting stops the work once nobody else waits. */
@@ -167,14 +195,16 @@ export class LayerShelf {
   }
 
   /**
-   * Takes in a layer of which nothing but the bytes is known: one that was made here, or comes out of an archive. The
-   * lease keeps it from then on.
+   * Takes in a layer of which nothing but the bytes need be known: one that was made here, or comes out of an archive.
+   * The lease keeps it from then on. `blob` is the digest of the bytes as they come, if the input fails where it is not.
    */
   async add(
     input: Readable,
     lease: LeaseRecord,
     o: {
-      compression: LayerSource['compression'];
+      compression: Compression;
+      diffId?: Digest;
+      blob?: Digest;
       maxBytes?: number;
       onProgress?: (compressedBytes: number) => void;
       signal: AbortSignal;
@@ -182,8 +212,11 @@ export class LayerShelf {
   ): Promise<LayerRecord> {
     if (this.#isClosed) throw fail.host('the engine is shutting down');
     const staged = await this.#layers.extract(input, { ...o, leaseId: lease.id });
-    await this.#extendLease(lease, staged.diffId);
-    return await this.#settle(staged);
+    await this.#extendLease(lease, staged.diffId).catch(async (cause: unknown) => {
+      await this.#layers.discard(staged);
+      throw cause;
+    });
+    return await this.#settle(staged, o.blob);
   }
 
   /** Removes an image's record with `changes` in one batch, then the layers that nothing names any more. */
@@ -327,7 +360,7 @@ export class LayerShelf {
     const garbage = collect({
       images: images.filter(({ id }) => id !== without.image),
       refs: [],
-      containers: [{ diffIds: [...this.#users.diffIdsInUse()] }],
+      containers: [this.#users.diffIdsInUse(), ...this.#pins.held()].map((held) => ({ diffIds: [...held] })),
       layers,
       leases: leases.filter(({ id }) => id !== without.lease),
       heldLeases: this.#held,

@@ -312,3 +312,38 @@ test('a layer known by its bytes alone is leased, and one that is here already i
   assert.equal(kernel.layers.size, 1);
   assert.equal(kernel.staging.size, 0);
 });
+
+test('a pinned layer stays when its image goes, and goes with the pin', async (t) => {
+  const { shelf, store, kernel, count } = await open(t);
+  const { from } = source('layer');
+  const lease = await shelf.lease([from.diffId], 'test');
+  await shelf.fetch(from, lease, quiet());
+  const image = imageRecord({ diffIds: [from.diffId] });
+  await store.commit([store.table('images').put(image.id, image), ...(await shelf.leaseEnds(lease))]);
+  shelf.release(lease);
+  {
+    await using pin = shelf.pin();
+    assert.equal((await shelf.keep(from.diffId, pin))?.diffId, from.diffId);
+    assert.equal(await shelf.keep(fakeDiffId('other'), pin), undefined);
+    assert.deepEqual(await shelf.dropImage(image.id, []), []);
+    await shelf.collect();
+    assert.equal(kernel.layers.size, 1);
+  }
+  assert.equal(kernel.layers.size, 0);
+  assert.equal(await count('layers'), 0);
+});
+
+test('a layer is added as what it is said to be, and is found by its blob', async (t) => {
+  const { shelf, kernel } = await open(t);
+  const lease = await shelf.lease([], 'test');
+  const { signal } = new AbortController();
+  const bytes = () => Readable.from([Buffer.from('tar')]);
+  const [diffId, blob] = [fakeDiffId('tar'), fakeDiffId('blob')];
+  const lie = shelf.add(bytes(), lease, { compression: 'none', diffId: blob, signal });
+  await assert.rejects(lie, { code: 'CORRUPT' });
+  await shelf.add(bytes(), lease, { compression: 'none', diffId, blob, signal });
+  assert.equal(await shelf.diffIdOf(blob), diffId);
+  assert.equal(await shelf.diffIdOf(diffId), undefined);
+  await shelf.drop(lease);
+  assert.deepEqual([kernel.layers.size, kernel.staging.size], [0, 0]);
+});
