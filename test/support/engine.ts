@@ -37,18 +37,20 @@ export class TestEngine implements AsyncDisposable {
   readonly #flags: readonly string[];
   #process: ChildProcess | undefined;
 
-  private constructor(directory: string, flags: readonly string[]) {
+  private constructor(directory: string, dataRoot: string, flags: readonly string[]) {
     this.directory = directory;
     this.socket = join(directory, 's.sock');
-    this.dataRoot = join(directory, 'data');
+    this.dataRoot = dataRoot;
     this.execRoot = join(directory, 'exec');
     this.logPath = join(directory, 'skerryd.log');
     this.cgroupParent = `/skt-${directory.split('-').at(-1)}`;
     this.#flags = flags;
   }
 
-  static async start({ flags = [] }: { flags?: readonly string[] } = {}): Promise<TestEngine> {
-    const engine = new TestEngine(await mkdtemp(join(tmpdir(), 'skt-')), flags);
+  /** A `dataRoot` of the caller's own (a mount point, perhaps) stays when the engine goes. */
+  static async start(o: { flags?: readonly string[]; dataRoot?: string } = {}): Promise<TestEngine> {
+    const directory = await mkdtemp(join(tmpdir(), 'skt-'));
+    const engine = new TestEngine(directory, o.dataRoot ?? join(directory, 'data'), o.flags ?? []);
     try {
       await engine.boot();
       return engine;
@@ -171,7 +173,7 @@ export class TestEngine implements AsyncDisposable {
   /** What is left of this engine's containers: mounts, processes, cgroups, interfaces. */
   async leftovers(): Promise<string[]> {
     return [
-      ...(await mountsUnder(this.directory)).map((path) => `mount ${path}`),
+      ...(await this.#mounts()).map((path) => `mount ${path}`),
       ...this.#processes().map((pid) => `process ${pid} ${commandLine(pid)}`),
       ...cgroupsNamed(this.cgroupParent).flatMap((path) => this.#groupsOf(path)),
       ...(await veths()).map((name) => `interface ${name}`),
@@ -193,18 +195,37 @@ export class TestEngine implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /**
+   * The machine goes off: the daemon, its children and every container die at once, and what memory held is gone, the
+   * exec-root with it. The data root stays as it is; nothing of it is mounted or open any more.
+   */
+  async powerOff(): Promise<void> {
     await this.kill();
-    for (const pid of this.#processes()) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {} // gone already
+    for (const until = Date.now() + 5000; Date.now() < until; await sleep(10)) {
+      const pids = this.#processes();
+      if (pids.length === 0) break;
+      for (const pid of pids) {
+        try {
+          process.kill(pid, 'SIGKILL');
+        } catch {} // gone already
+      }
     }
-    await sleep(50);
-    for (const path of await mountsUnder(this.directory)) unmount(path, { isLazy: true });
+    for (const path of await this.#mounts()) unmount(path, { isLazy: true });
     for (const path of cgroupsNamed(this.cgroupParent))
       await run('find', [path, '-depth', '-type', 'd', '-delete']);
+    await rm(this.execRoot, { recursive: true, force: true });
+    await rm(this.socket, { force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.powerOff();
     await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** Those that the engine made, newest first: not a file system that its data root was put on. */
+  async #mounts(): Promise<string[]> {
+    const inside = this.dataRoot.startsWith(`${this.directory}/`) ? [] : await mountsUnder(this.dataRoot);
+    return [...inside.filter((path) => path !== this.dataRoot), ...(await mountsUnder(this.directory))];
   }
 
   /** While the daemon runs the parent of all is its own; what is in it is a container's. */
@@ -236,7 +257,9 @@ export class TestEngine implements AsyncDisposable {
           const cgroup = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
           const isZombie = /\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
           if (isZombie) return false; // its reaper's business
-          return commandLine(pid).includes(this.directory) || cgroup.includes(`${this.cgroupParent}/`);
+          const words = commandLine(pid);
+          const isOurs = words.includes(this.directory) || words.includes(`${this.dataRoot}/`);
+          return isOurs || cgroup.includes(`${this.cgroupParent}/`);
         } catch {
           return false;
         }

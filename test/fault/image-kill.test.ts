@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TestEngine } from '../support/engine.ts';
+import { faultsOf, finishedLayers } from '../support/estate.ts';
+import { faultyNames, NEW, prepare, type Verb, verbs } from '../support/image-verbs.ts';
+import {
+  ask,
+  clearAll,
+  type ImageSource,
+  type ImageWorld,
+  type Names,
+  namesIn,
+  startImageSource,
+} from '../support/image-world.ts';
+import { enterOwnNetwork } from '../support/network.ts';
+
+/**
+ * The daemon is killed at random instants of everything that changes images. After each: every listed image is whole,
+ * every layer belongs to something, every name stands for the old image or the new one, and the same request again
+ * succeeds and fetches nothing that was finished before.
+ */
+const rounds = process.env['SKERRY_SOAK'] ? 200 : 2 * verbs.length;
+
+let source: ImageSource;
+let world: ImageWorld;
+let engine: TestEngine;
+
+before(async () => {
+  await enterOwnNetwork();
+  source = await startImageSource({ layerBytes: 3_000_000 });
+  engine = await TestEngine.start({ flags: ['--pull-lease-seconds', '600'] });
+  world = { ...source, engine };
+});
+
+after(async () => {
+  await engine[Symbol.asyncDispose]();
+  await source[Symbol.asyncDispose]();
+});
+
+/** How long each verb takes, by the last run of it that nobody disturbed. */
+const paces = new Map<string, number>();
+
+for (const verb of verbs) {
+  const share = Math.ceil(rounds / verbs.length);
+  test(`${verb.name}: killed at ${share} random instants, it has happened or not, and can be repeated`, async (t) => {
+    let done = 0;
+    for (let round = 0; round < share; round++) {
+      const outcome = await killDuring(verb, round);
+      if (outcome.isDone) done++;
+    }
+    t.diagnostic(`${share} kills within ${Math.round(paces.get(verb.name) ?? 0)} ms; ${done} came too late`);
+  });
+}
+
+async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean }> {
+  // one download at a time: then at most one layer can be in flight
+  await engine.stop();
+  const parallel = round % 2 === 0 ? 1 : 3;
+  await engine.boot(['--max-concurrent-downloads', `${parallel}`]);
+  await clearAll(engine);
+  if (!paces.has(verb.name)) await measure(verb);
+  await prepare(world, verb);
+  const old = await namesIn(world);
+  const wanted = verb.outcome(old, world);
+  source.proxy.reset();
+
+  const watch = watchNames(old, wanted);
+  const { isDone } = await actAndKill(verb);
+  const where = `${verb.name}, round ${round}`;
+  assert.deepEqual(await watch.end(), [], `${where}: meanwhile`);
+  const asked = blobsAsked();
+  await engine.boot(['--max-concurrent-downloads', `${parallel}`]);
+  const finished = finishedLayers(engine.dataRoot);
+
+  assert.deepEqual(await faultsOf(engine), [], `${where}: after the kill`);
+  const now = await namesIn(world);
+  assert.deepEqual(faultyNames({ before: old, after: wanted, now, isDone }), [], where);
+  source.proxy.reset();
+  if (isDone) await verb.check?.(world);
+  else await repeat(verb, { old, wanted, where });
+  const again = blobsAsked();
+  for (const layer of againstWishes(again, finished)) assert.fail(`${where}: ${layer} was fetched again`);
+  const twice = [...again].filter((blob) => asked.has(blob));
+  assert.ok(
+    twice.length <= parallel,
+    `${where}: ${twice.length} layers fetched twice, ${parallel} in flight`,
+  );
+  await clearAll(engine);
+  assert.deepEqual(await faultsOf(engine), [], `${where}: when all is removed`);
+  assert.deepEqual(await engine.remains(), [], `${where}: what is left`);
+  return { isDone };
+}
+
+/** The instants are spread over as long as the verb takes here and now, and a little longer. */
+async function actAndKill(verb: Verb): Promise<{ isDone: boolean }> {
+  const pace = paces.get(verb.name) ?? 0;
+  const began = performance.now();
+  let doneMs = Number.POSITIVE_INFINITY;
+  const acting = ask(engine, verb.request(world)).then((outcome) => {
+    if (outcome.isDone) doneMs = performance.now() - began;
+    return outcome;
+  });
+  await sleep(Math.random() * 1.2 * pace);
+  await engine.kill();
+  const { isDone } = await acting;
+  const killedMs = performance.now() - began;
+  if (isDone) paces.set(verb.name, Math.min(doneMs, 1.5 * pace));
+  else if (killedMs > pace) paces.set(verb.name, 1.1 * pace);
+  return { isDone };
+}
+
+/** What did not come to be is asked for again. What did, unheard, may be refused now: it is as it should be. */
+async function repeat(verb: Verb, o: { old: Names; wanted: Names; where: string }): Promise<void> {
+  const before = await namesIn(world);
+  const hasHappened = faultyNames({ before: o.old, after: o.wanted, now: before, isDone: true }).length === 0;
+  const { isDone, text } = await ask(engine, verb.request(world));
+  assert.ok(isDone || hasHappened, `${o.where}: again: ${text}`);
+  const now = await namesIn(world);
+  const after = hasHappened ? before : o.wanted;
+  assert.deepEqual(faultyNames({ before, after, now, isDone: !hasHappened }), [], `${o.where}: again`);
+  await verb.check?.(world);
+  assert.deepEqual(await faultsOf(engine), [], `${o.where}: after it was repeated`);
+}
+
+async function measure(verb: Verb): Promise<void> {
+  await prepare(world, verb);
+  const began = performance.now();
+  const { isDone, text } = await ask(engine, verb.request(world));
+  assert.ok(isDone, text);
+  paces.set(verb.name, performance.now() - began);
+  await verb.check?.(world);
+  await clearAll(engine);
+}
+
+/** Digests of blobs that were asked for since the proxy was reset; configs are few and small, and do not count. */
+function blobsAsked(): Set<string> {
+  const { v1, v2 } = source.versions;
+  const configs = new Set<string>([v1.configDigest, v2.configDigest]);
+  const asked = source.proxy.requests.filter(({ method }) => method === 'GET');
+  const digests = asked.flatMap(({ path }) => /\/blobs\/(sha256:[0-9a-f]{64})$/.exec(path)?.[1] ?? []);
+  return new Set(digests.filter((digest) => !configs.has(digest)));
+}
+
+/** Blobs that were asked for although their layers were finished. */
+function againstWishes(asked: ReadonlySet<string>, finished: ReadonlySet<string>): string[] {
+  const { v1, v2 } = source.versions;
+  const layers = [...v1.layers, ...v2.layers];
+  return layers
+    .filter(({ digest, diffId }) => asked.has(digest) && finished.has(diffId))
+    .map(({ digest }) => digest);
+}
+
+/** Asks for every name that stands for something before and after, all the time: it must always stand for one of them. */
+function watchNames(old: Names, wanted: Names): { end(): Promise<string[]> } {
+  const faults: string[] = [];
+  let isOver = false;
+  const watching = (async () => {
+    while (!isOver) {
+      for (const [name, before] of old) {
+        const after = wanted.get(name);
+        if (after === undefined || after === NEW) continue;
+        const answer = await engine.get(`/images/${world.name(name)}/json`).catch(() => undefined);
+        if (answer === undefined) continue;
+        const id = answer.status === 200 ? JSON.parse(answer.text).Id : `${answer.status} ${answer.text}`;
+        if (id !== before && id !== after) faults.push(`${name}: ${id}`);
+      }
+      await sleep(2);
+    }
+  })();
+  return {
+    end: async () => {
+      isOver = true;
+      await watching;
+      return faults;
+    },
+  };
+}

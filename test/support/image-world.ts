@@ -1,0 +1,135 @@
+/** An engine, a registry and a few images between them: where things are done to images, and die half-way. */
+import { request } from 'node:http';
+import { boxLayer } from './box-image.ts';
+import type { TestEngine } from './engine.ts';
+import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts';
+import { startRegistry, type TestRegistry } from './registry.ts';
+import { makeBigLayer, makeImage, makeLayer, push, type TestImage } from './registry-images.ts';
+
+/** What each tag stands for: IDs of images by `repository:tag`. */
+export type Names = ReadonlyMap<string, string>;
+
+/** One request of a client. */
+export interface ApiRequest {
+  method: 'GET' | 'POST' | 'DELETE';
+  path: string;
+  headers?: Record<string, string>;
+  body?: Buffer;
+}
+
+/** Images that share layers, as the versions of one application do. */
+export interface Versions {
+  /** What is there from the beginning. */
+  v1: TestImage;
+  /** Its update: the base is the same, two layers are new. */
+  v2: TestImage;
+  /** No registry has this one. */
+  v3: TestImage;
+}
+
+/** A registry with the images, and how to reach it. */
+export interface ImageSource extends AsyncDisposable {
+  readonly registry: TestRegistry;
+  readonly proxy: FaultyProxy;
+  readonly versions: Versions;
+  /** A name in the registry, as the engine asks for it: through the proxy, which counts. */
+  name(repositoryAndTag: string): string;
+  /** Lets a tag of `app` stand for another version, in the registry. */
+  point(tag: string, version: TestImage): Promise<void>;
+}
+
+/** The parts that a verb acts on. */
+export interface ImageWorld extends Pick<ImageSource, 'registry' | 'proxy' | 'versions' | 'name' | 'point'> {
+  readonly engine: TestEngine;
+}
+
+/** Starts a registry that knows v1 and v2; `layerBytes` is the size of each layer but the base. */
+export async function startImageSource({ layerBytes }: { layerBytes: number }): Promise<ImageSource> {
+  const registry = await startRegistry();
+  const proxy = await startFaultyProxy(registry.host);
+  const box = await boxLayer();
+  const version = async (n: number, below: TestImage['layers']) => {
+    const layers = [...below, await makeLayer({ 'etc/version': `${n}\n` })];
+    for (const part of ['a', 'b']) layers.push(await makeBigLayer(layerBytes, { name: `data/${part}${n}` }));
+    return makeImage({ layers, config: { Env: [`VERSION=${n}`], Labels: { version: `${n}` } } });
+  };
+  const v1 = await version(1, [box]);
+  const v2 = await version(2, v1.layers.slice(0, 3));
+  const v3 = await version(3, [box]);
+  await push(registry.host, 'app', ['v1'], v1);
+  await push(registry.host, 'app', ['v2'], v2);
+  return {
+    registry,
+    proxy,
+    versions: { v1, v2, v3 },
+    name: (repositoryAndTag) => `${proxy.host}/${repositoryAndTag}`,
+    point: (tag, image) => push(registry.host, 'app', [tag], image),
+    [Symbol.asyncDispose]: async () => {
+      await proxy[Symbol.asyncDispose]();
+      await registry[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** What came of a request: undefined if the engine died over it. */
+export interface Outcome {
+  /** It was answered to the end, and the answer tells of success. */
+  isDone: boolean;
+  text: string;
+}
+
+/** Sends a request. Never throws: an engine that dies over it is what it is for. */
+export function ask(engine: TestEngine, { method, path, headers, body }: ApiRequest): Promise<Outcome> {
+  return new Promise((resolve) => {
+    let text = '';
+    const lost = (cause: Error) => resolve({ isDone: false, text: `${text}${cause.message}` });
+    const options = { socketPath: engine.socket, method, path, headers, agent: false };
+    const sent = request(options, (response) => {
+      response.setEncoding('utf8');
+      response.on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('error', lost);
+      response.on('end', () => {
+        const { statusCode = 0, complete } = response;
+        // an error in mid-stream is the last line
+        const isRefused = statusCode > 299 || /^\{.*"errorDetail"/m.test(text);
+        resolve({ isDone: complete && !isRefused, text });
+      });
+    });
+    sent.on('error', lost);
+    sent.end(body);
+  });
+}
+
+/** As {@link ask}, for what must succeed. */
+export async function demand(engine: TestEngine, wanted: ApiRequest): Promise<string> {
+  const { isDone, text } = await ask(engine, wanted);
+  if (!isDone) throw new Error(`${wanted.method} ${wanted.path}: ${text}\n${await engine.log()}`);
+  return text;
+}
+
+export function pullRequest(name: string): ApiRequest {
+  return { method: 'POST', path: `/images/create?fromImage=${encodeURIComponent(name)}` };
+}
+
+/** The tags that the engine lists, without the registry's name before them. */
+export async function namesIn({ engine, name }: Pick<ImageWorld, 'engine' | 'name'>): Promise<Names> {
+  const listed = await engine.json<{ Id: string; RepoTags: string[] | null }[]>('/images/json?all=1');
+  const host = name('');
+  const tags = listed.flatMap(({ Id, RepoTags }) =>
+    (RepoTags ?? []).map((tag): [string, string] => [tag.replace(host, ''), Id]),
+  );
+  return new Map(tags.filter(([tag]) => tag !== '<none>:<none>'));
+}
+
+/** Removes all containers and all images. */
+export async function clearAll(engine: TestEngine): Promise<void> {
+  await engine.clear();
+  for (let round = 0; ; round++) {
+    const listed = await engine.json<{ Id: string }[]>('/images/json?all=1');
+    if (listed.length === 0) return;
+    if (round === 5) throw new Error(`images that resist: ${JSON.stringify(listed)}`);
+    for (const { Id } of listed) await engine.get(`/images/${Id}?force=1`, { method: 'DELETE' });
+  }
+}
