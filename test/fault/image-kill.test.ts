@@ -21,6 +21,8 @@ import { enterOwnNetwork } from '../support/network.ts';
  * succeeds and fetches nothing that was finished before.
  */
 const rounds = process.env['SKERRY_SOAK'] ? 200 : 2 * verbs.length;
+/** About as long as a daemon takes until it serves. */
+const BOOT_MS = 800;
 
 let source: ImageSource;
 let world: ImageWorld;
@@ -70,6 +72,7 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
   const where = `${verb.name}, round ${round}`;
   assert.deepEqual(await watch.end(), [], `${where}: meanwhile`);
   const asked = blobsAsked();
+  if (Math.random() < 0.3) await killDuringBoot();
   await engine.boot(['--max-concurrent-downloads', `${parallel}`]);
   const finished = finishedLayers(engine.dataRoot);
 
@@ -108,6 +111,14 @@ async function actAndKill(verb: Verb): Promise<{ isDone: boolean }> {
   if (isDone) paces.set(verb.name, Math.min(doneMs, 1.5 * pace));
   else if (killedMs > pace) paces.set(verb.name, 1.1 * pace);
   return { isDone };
+}
+
+/** What the next daemon puts in order must be as safe to die over. */
+async function killDuringBoot(): Promise<void> {
+  const booting = engine.boot().catch(() => {});
+  await sleep(Math.random() * BOOT_MS);
+  await engine.kill();
+  await booting;
 }
 
 /** What did not come to be is asked for again. What did, unheard, may be refused now: it is as it should be. */

@@ -24,10 +24,14 @@ import { enterOwnNetwork } from '../support/network.ts';
  */
 const isSoak = Boolean(process.env['SKERRY_SOAK']);
 const rounds = isSoak ? 50 : verbs.length;
+/** How many cuts come while it is done; two more follow. */
+const cutsAmid = isSoak ? 3 : 1;
 /** How long after success the last cut may come. */
-const latestMs = isSoak ? 10_000 : 4000;
+const latestMs = isSoak ? 10_000 : 3000;
 /** Of all cuts; the others were spoiled by someone's sync(2), or came right before one of the engine's own. */
 const provenShare = 0.5;
+/** About as long as a daemon takes until it serves and has started its containers. */
+const BOOT_MS = 1200;
 const obstacle = crashDiskObstacle();
 
 let source: ImageSource;
@@ -77,10 +81,9 @@ for (let round = 0; round < rounds; round++) {
     t.diagnostic(moments.map(({ when }) => when).join(', '));
     for (const moment of moments) {
       await engine.powerOff();
-      cutCount++;
-      if (await disk.restore(moment.cut)) provenCount++;
-      await disk.forget(moment.cut);
-      await bootAfresh();
+      await restore(moment.cut);
+      if (Math.random() < 0.3) await cutDuringBoot();
+      await engine.boot();
       await checkAfter(verb, { old, wanted, ...moment });
     }
   });
@@ -91,7 +94,7 @@ test('the cuts were such that unsynced bytes were lost', { skip: obstacle ?? fal
   assert.ok(provenCount >= cutCount * provenShare, `only ${provenCount} of ${cutCount} cuts prove anything`);
 });
 
-/** Does it, and cuts the power twice meanwhile and twice after; the engine itself does not notice. */
+/** Does it, and cuts the power meanwhile and twice after; the engine itself does not notice. */
 async function actAndCut(verb: Verb): Promise<Moment[]> {
   const moments: Moment[] = [];
   let isDone = false;
@@ -102,20 +105,19 @@ async function actAndCut(verb: Verb): Promise<Moment[]> {
     moments.push({ cut, isDone: wasDone, when: `${when} ${Math.round(performance.now() - began)} ms` });
   };
   const acting = ask(engine, verb.request(world)).then((outcome) => {
-    assert.ok(outcome.isDone, outcome.text);
-    isDone = true;
+    isDone = outcome.isDone;
+    return outcome;
   });
   const pace = paces.get(verb.name) ?? 200;
-  for (const at of [Math.random(), Math.random()].sort()) {
+  for (const at of Array.from({ length: cutsAmid }, Math.random).sort()) {
     await sleep(Math.max(0, began + at * pace - performance.now()));
     await cutAt('at');
   }
-  await acting;
-  const ms = performance.now() - began;
-  paces.set(verb.name, ms);
+  const { text } = await acting;
+  assert.ok(isDone, text);
+  paces.set(verb.name, performance.now() - began);
   await cutAt('done');
-  const later = Math.random() * latestMs;
-  await sleep(later);
+  await sleep(Math.random() * latestMs);
   await cutAt('later', { isCanaryNew: false }); // the canary's last chance to be written back
   await verb.check?.(world);
   return moments;
@@ -148,8 +150,20 @@ async function checkAfter(
   await verb.check?.(world);
 }
 
-async function bootAfresh(): Promise<void> {
-  await engine.boot();
+async function restore(cut: PowerCut): Promise<void> {
+  cutCount++;
+  if (await disk.restore(cut)) provenCount++;
+  await disk.forget(cut);
+}
+
+/** The power comes and goes: what the first boot puts in order must survive that as well. */
+async function cutDuringBoot(): Promise<void> {
+  const booting = engine.boot().catch(() => {});
+  await sleep(Math.random() * BOOT_MS);
+  const cut = await disk.cut();
+  await engine.powerOff();
+  await booting;
+  await restore(cut);
 }
 
 /** A container of v1 that its policy wants up, with a volume. Everything about it is acknowledged before the act. */
@@ -159,8 +173,10 @@ async function startKeeper(): Promise<void> {
     '-d',
     ...['--name', 'keeper', '--restart', 'always', '--net', 'none', '-v', 'kept:/kept'],
     world.name('app:current'),
-    ...['sh', '-c', 'cat /etc/version > /tmp/up; exec sleep 1000'],
+    ...['sleep', '100000'],
   ]);
+  const write = ['exec', 'keeper', 'dd', 'if=/etc/passwd', 'of=/kept/passwd', 'conv=fsync'];
+  await engine.ok(write); // synced by whoever wrote it, which is all that a program can do
 }
 
 async function checkKeeper(where: string): Promise<void> {
@@ -171,5 +187,7 @@ async function checkKeeper(where: string): Promise<void> {
     if (Date.now() > until)
       assert.fail(`${where}: keeper is ${JSON.stringify(State)}\n${await engine.log()}`);
   }
-  assert.equal(await engine.ok(['exec', 'keeper', 'cat', '/etc/version']), '1', `${where}: keeper's files`);
+  const read = (path: string) => engine.ok(['exec', 'keeper', 'cat', path]);
+  assert.equal(await read('/etc/version'), '1', `${where}: keeper's image`);
+  assert.equal(await read('/kept/passwd'), await read('/etc/passwd'), `${where}: keeper's volume`);
 }

@@ -80,7 +80,7 @@ export class TestEngine implements AsyncDisposable {
     );
     closeSync(log);
     while (performance.now() - began < 20_000) {
-      if (this.#process.exitCode !== null) throw new Error(`skerryd ended at once:\n${await this.log()}`);
+      if (!this.#isRunning()) throw new Error(`skerryd ended at once:\n${await this.log()}`);
       if (existsSync(this.socket) && (await this.ping())) return performance.now() - began;
       await sleep(5);
     }
@@ -231,17 +231,19 @@ export class TestEngine implements AsyncDisposable {
   /** While the daemon runs the parent of all is its own; what is in it is a container's. */
   #groupsOf(parent: string): string[] {
     const inside = readdirSync(parent, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-    const isServing =
-      this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
     return [
-      ...(isServing ? [] : [`cgroup ${parent}`]),
+      ...(this.#isRunning() ? [] : [`cgroup ${parent}`]),
       ...inside.map(({ name }) => `cgroup ${parent}/${name}`),
     ];
   }
 
+  #isRunning(): boolean {
+    return this.#process?.exitCode === null && this.#process.signalCode === null;
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#process;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child === undefined || !this.#isRunning()) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
     await ended;
