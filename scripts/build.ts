@@ -1,6 +1,6 @@
 /**
- * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line) and dist/extract-layer.js (the
- * child that unpacks one layer). Packages with native code or data files stay in node_modules.
+ * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), dist/extract-layer.js and
+ * dist/verify-layer.js (the children that unpack and verify one layer). Packages with native code or data files stay in node_modules.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ const programs: Readonly<Record<string, string>> = {
   skerryd: 'src/main.ts',
   skerry: 'src/cli/main.ts',
   'extract-layer': 'src/layers/extract-layer.ts',
+  'verify-layer': 'src/layers/verify-layer.ts',
 };
 
 /** Native addons (koffi, classic-level under level) and a WebAssembly file that is read by its path. */

@@ -95,6 +95,22 @@ export function setXattr(path: Path, name: string, value: Uint8Array): void {
   succeed('lsetxattr', path, (c) => c.lsetxattr(cPath(path), cPath(name), value, value.byteLength, 0));
 }
 
+const XATTR_REPLACE = 2;
+
+/** Whether an attribute that a file lacks could be given to it: whether it has a place there. Changes nothing. */
+export function takesXattr(path: Path, name: string, value: Uint8Array): boolean {
+  try {
+    succeed('lsetxattr', path, (c) =>
+      c.lsetxattr(cPath(path), cPath(name), value, value.byteLength, XATTR_REPLACE),
+    );
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOTSUP' || code === 'EOPNOTSUPP' || code === 'EPERM') return false;
+    if (code !== 'ENODATA') throw cause;
+  }
+  return true;
+}
+
 /** lgetxattr(2); undefined where there is no such attribute, or the file system has none at all. */
 export function getXattr(path: Path, name: string): Buffer | undefined {
   return growing((buffer) =>
@@ -140,6 +156,18 @@ export async function syncFileSystem(path: string): Promise<void> {
     });
   } finally {
     await file.close();
+  }
+}
+
+const SEEK_DATA = 3;
+
+/** The first byte at or after `offset` that is not in a hole of the file; undefined if the rest is one hole. */
+export function findData(fd: number, offset: number): number | undefined {
+  try {
+    return succeed('lseek', undefined, (c) => c.lseek64(fd, offset, SEEK_DATA));
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENXIO') return undefined;
+    throw cause;
   }
 }
 

@@ -21,6 +21,7 @@ export interface Libc {
   syncfs: ((fd: number) => number) & {
     async(fd: number, done: (error: unknown, result: number) => void): void;
   };
+  lseek64(fd: number, offset: number, whence: number): number;
   posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   socket(domain: number, type: number, protocol: number): number;
   connect(fd: number, address: Uint8Array, size: number): number;
@@ -82,6 +83,7 @@ function load(): Libc {
     llistxattr: library.func('long llistxattr(const void *, void *, size_t)'),
     setns: library.func('int setns(int, int)'),
     syncfs: library.func('int syncfs(int)'),
+    lseek64: library.func('int64_t lseek64(int, int64_t, int)'),
     posix_fadvise: library.func('int posix_fadvise(int, long, long, int)'),
     socket: library.func('int socket(int, int, int)'),
     connect: library.func('int connect(int, const void *, unsigned int)'),

@@ -4,10 +4,21 @@ import { codeOf, Failure, fail, messageOf } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { TarEntry } from '../lib/tar.ts';
 import { type TarSink, TarWalker } from '../lib/tar-walker.ts';
+import type { Compression } from './decompression.ts';
+import { LayerDisk } from './layer-disk.ts';
 import { nameText } from './layer-paths.ts';
 import { LayerTree, type OpenFile } from './layer-tree.ts';
 import { TarSplit } from './tar-split.ts';
 import { TarSplitWriter, writeWhole } from './tar-split-writer.ts';
+
+/** What a child that unpacks a layer is told. */
+export interface ExtractionJob {
+  /** Holds an empty `diff/`. */
+  readonly directory: string;
+  readonly compression: Compression;
+  /** More tar than this is a failure. */
+  readonly maxBytes?: number;
+}
 
 /** What is known of a layer once it is unpacked. */
 export interface ExtractedLayer {
@@ -37,6 +48,7 @@ export class Extraction implements TarSink, Disposable {
   readonly #maxBytes: number;
   readonly #hash: Hash = createHash('sha256');
   readonly #walker = new TarWalker(this);
+  readonly #disk: LayerDisk;
   readonly #tree: LayerTree;
   readonly #replaced = new Map<string, Replaced[]>();
   readonly #split: TarSplitWriter;
@@ -49,7 +61,8 @@ export class Extraction implements TarSink, Disposable {
   private constructor(o: { directory: string; maxBytes: number }) {
     this.#directory = o.directory;
     this.#maxBytes = o.maxBytes;
-    this.#tree = LayerTree.open(`${o.directory}/diff`, { putAside: (path) => this.#putAside(path) });
+    this.#disk = LayerDisk.open(`${o.directory}/diff`);
+    this.#tree = new LayerTree(this.#disk, { putAside: (path) => this.#putAside(path) });
     this.#split = TarSplitWriter.create(`${o.directory}/tar-split`);
   }
 
@@ -119,7 +132,7 @@ export class Extraction implements TarSink, Disposable {
     const copies = `${this.#directory}/replaced`;
     if (this.#replacedCount === 1) mkdirSync(copies, 0o700);
     const copy = `${copies}/${this.#replacedCount}`;
-    renameSync(this.#tree.disk(path), copy);
+    renameSync(this.#disk.path(path), copy);
     const earlier = this.#replaced.get(path);
     const replaced = { before: this.#split.segments, copy };
     if (earlier === undefined) this.#replaced.set(path, [replaced]);

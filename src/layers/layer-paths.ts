@@ -1,5 +1,5 @@
-import { lstatSync, readlinkSync, type Stats } from 'node:fs';
-import { codeOf, fail } from '../errors.ts';
+import { fail } from '../errors.ts';
+import type { Found, TreeView } from './tree-place.ts';
 
 /** As the kernel's own limit: more links than that on the way to a name are a loop. */
 const MAX_LINKS = 40;
@@ -70,34 +70,19 @@ export function baseOf(path: string): string {
  * not follow it. This needs no race-free system call: nobody else writes into a staged layer.
  */
 export class LayerPaths {
-  readonly #root: string;
+  readonly #tree: Pick<TreeView, 'look' | 'readLink'>;
   /** Directory as spelled → its real place. A real place maps to itself. */
   readonly #known = new Map<string, string>();
 
-  constructor(root: string) {
-    this.#root = nameOf(root);
-  }
-
-  /** What to call a real place in a system call; the empty name is the layer itself. */
-  disk(path: string): string | Buffer {
-    return diskPath(path === '' ? this.#root : `${this.#root}/${path}`);
-  }
-
-  /** The state of a real place, links not followed; undefined if nothing is there. */
-  look(path: string): Stats | undefined {
-    try {
-      return lstatSync(this.disk(path), { throwIfNoEntry: false });
-    } catch (cause) {
-      if (codeOf(cause) === 'ENOTDIR') return undefined;
-      throw cause;
-    }
+  constructor(tree: Pick<TreeView, 'look' | 'readLink'>) {
+    this.#tree = tree;
   }
 
   /**
    * The real place of a directory. `supply` is asked for each component that is not a directory and must make it
    * one or throw; without it, the answer is undefined then.
    */
-  resolve(directory: string, supply?: (path: string, found: Stats | undefined) => void): string | undefined {
+  resolve(directory: string, supply?: (path: string, found: Found | undefined) => void): string | undefined {
     const known = directory === '' ? '' : this.#known.get(directory);
     if (known !== undefined) return known;
     const rest = directory.split('/').reverse();
@@ -133,10 +118,10 @@ export class LayerPaths {
   /** Undefined once `path` is a directory, the target if it is a link, false if neither. */
   #enter(
     path: string,
-    supply: ((path: string, found: Stats | undefined) => void) | undefined,
+    supply: ((path: string, found: Found | undefined) => void) | undefined,
   ): string | false | undefined {
-    const found = this.look(path);
-    if (found?.isSymbolicLink()) return readlinkSync(this.disk(path), 'latin1');
+    const found = this.#tree.look(path);
+    if (found?.isSymbolicLink()) return this.#tree.readLink(path);
     if (!found?.isDirectory()) {
       if (supply === undefined) return false;
       supply(path, found);

@@ -1,30 +1,10 @@
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  fchmodSync,
-  fchownSync,
-  fstatSync,
-  ftruncateSync,
-  futimesSync,
-  lchownSync,
-  linkSync,
-  lutimesSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  rmdirSync,
-  type Stats,
-  symlinkSync,
-  unlinkSync,
-  utimesSync,
-} from 'node:fs';
+import { constants } from 'node:fs';
 import { codeOf, fail } from '../errors.ts';
-import { makeNode, setXattr } from '../host/kernel.ts';
 import type { TarEntry, TarTime } from '../lib/tar.ts';
-import { baseOf, cleanName, directoryOf, diskPath, joined, LayerPaths, nameText } from './layer-paths.ts';
+import { baseOf, cleanName, directoryOf, joined, LayerPaths, nameText } from './layer-paths.ts';
+import type { Found, TreeMaker, TreeSettings, TreeView } from './tree-place.ts';
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY, S_IFBLK, S_IFCHR, S_IFIFO } = constants;
+const { S_IFBLK, S_IFCHR, S_IFIFO } = constants;
 
 // OCI image-spec v1.1, layer.md, Whiteouts. Other names that begin like the opaque marker are aufs's own bookkeeping.
 const WHITEOUT = '.wh.';
@@ -53,33 +33,28 @@ export interface OpenFile {
 }
 
 /**
- * Builds the tree of one layer from its tar entries, in overlayfs's own terms for deletions. Later entries replace
- * earlier ones, directories merge. Nothing is ever created, changed or removed outside the layer's directory:
+ * Builds the tree of one layer from its tar entries, in overlayfs's own terms for deletions: on the disk, or in memory,
+ * to know what the disk must look like. Later entries replace earlier ones, directories merge. Nothing is ever created, changed or removed outside the layer's directory:
  * see {@link LayerPaths}; what is created is created exclusively, which never follows a link.
  */
 export class LayerTree {
+  readonly #place: TreeView & TreeMaker & TreeSettings;
   readonly #paths: LayerPaths;
   /** Takes a file with content out of the tree: it is replaced, but its bytes are still part of the tar. */
   readonly #putAside: (path: string) => void;
-  readonly #isExact: boolean;
   /** What a directory gets when nothing will be created in it any more. */
   readonly #pending = new Map<string, Settings>();
   #hasRemovedDirectories = false;
   #sizeBytes = 0;
   #ignoredXattrs = 0;
 
-  private constructor(paths: LayerPaths, isExact: boolean, putAside: (path: string) => void) {
-    this.#paths = paths;
-    this.#isExact = isExact;
-    this.#putAside = putAside;
-  }
-
-  /** Works in an empty directory, whose owner and mode it sets. */
-  static open(root: string, o: { putAside: (path: string) => void }): LayerTree {
-    const paths = new LayerPaths(root);
-    lchownSync(root, 0, 0);
-    chmodSync(root, DIRECTORY_MODE);
-    return new LayerTree(paths, isExact(paths), o.putAside);
+  /** Begins in an empty tree, whose owner and mode it sets. */
+  constructor(place: TreeView & TreeMaker & TreeSettings, o: { putAside: (path: string) => void }) {
+    this.#place = place;
+    this.#paths = new LayerPaths(place);
+    this.#putAside = o.putAside;
+    place.setOwner('', 0, 0);
+    place.setMode('', DIRECTORY_MODE);
   }
 
   /** Bytes of all regular files, each counted once. */
@@ -92,11 +67,6 @@ export class LayerTree {
     return this.#ignoredXattrs;
   }
 
-  /** What to call a place in the tree in a system call. */
-  disk(path: string): string | Buffer {
-    return this.#paths.disk(path);
-  }
-
   /** Creates what the entry describes. A file with content comes back open. */
   add(entry: TarEntry): OpenFile | undefined {
     const name = cleanName(entry.name);
@@ -107,19 +77,19 @@ export class LayerTree {
       this.#makeOpaque(this.#enter(directoryOf(name)));
     else if (bookkeeping.test(name)) return undefined;
     else if (base.startsWith(WHITEOUT)) this.#whiteOut(directoryOf(name), base.slice(WHITEOUT.length));
-    else return this.#create(this.#place(name), entry);
+    else return this.#create(joined(this.#enter(directoryOf(name)), base), entry);
     return undefined;
   }
 
   /** Gives a written file its owner, mode, attributes and time, and closes it. */
   finishFile({ path, fd, entry }: OpenFile): void {
     const settings = settingsOf(entry);
-    if (entry.size > endOf(entry)) ftruncateSync(fd, entry.size);
-    if (this.#mustOwn(settings)) fchownSync(fd, settings.uid, settings.gid);
-    if (this.#mustSetMode(settings.mode)) fchmodSync(fd, settings.mode);
+    if (entry.size > endOf(entry)) this.#place.setSize(fd, entry.size);
+    if (this.#mustOwn(settings)) this.#place.setOwner(fd, settings.uid, settings.gid);
+    if (this.#mustSetMode(settings.mode)) this.#place.setMode(fd, settings.mode);
     this.#setXattrs(path, settings);
-    futimesSync(fd, settings.accessedAt, settings.modifiedAt);
-    closeSync(fd);
+    this.#place.setTimes(fd, settings.accessedAt, settings.modifiedAt);
+    this.#place.close(fd);
     this.#sizeBytes += entry.size;
   }
 
@@ -128,11 +98,10 @@ export class LayerTree {
     for (const [path, settings] of this.#pending) {
       // since it was listed, another entry may have put a link in its place or on the way there
       if (this.#hasRemovedDirectories && this.#paths.resolve(path) !== path) continue;
-      const disk = this.#paths.disk(path);
-      if (this.#mustOwn(settings)) lchownSync(disk, settings.uid, settings.gid);
-      if (!this.#isExact || settings.mode !== DIRECTORY_MODE) chmodSync(disk, settings.mode);
+      if (this.#mustOwn(settings)) this.#place.setOwner(path, settings.uid, settings.gid);
+      if (!this.#place.isExact || settings.mode !== DIRECTORY_MODE) this.#place.setMode(path, settings.mode);
       this.#setXattrs(path, settings);
-      utimesSync(disk, settings.accessedAt, settings.modifiedAt);
+      this.#place.setTimes(path, settings.accessedAt, settings.modifiedAt);
     }
   }
 
@@ -148,14 +117,14 @@ export class LayerTree {
         this.#link(path, entry);
         return undefined;
       case 'symlink':
-        this.#make(path, () => symlinkSync(diskPath(entry.linkName), this.#paths.disk(path)));
-        if (this.#mustOwn(entry)) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
+        this.#make(path, () => this.#place.makeLink(path, entry.linkName));
+        if (this.#mustOwn(entry)) this.#place.setOwner(path, entry.uid, entry.gid);
         break;
       default: {
         const mode = entry.mode | { fifo: S_IFIFO, character: S_IFCHR, block: S_IFBLK }[entry.type];
-        this.#make(path, () => makeNode(this.#paths.disk(path), mode, entry));
-        if (this.#mustOwn(entry)) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
-        if (this.#mustSetMode(entry.mode)) chmodSync(this.#paths.disk(path), entry.mode);
+        this.#make(path, () => this.#place.makeNode(path, mode, entry));
+        if (this.#mustOwn(entry)) this.#place.setOwner(path, entry.uid, entry.gid);
+        if (this.#mustSetMode(entry.mode)) this.#place.setMode(path, entry.mode);
       }
     }
     this.#setXattrs(path, entry);
@@ -165,8 +134,7 @@ export class LayerTree {
 
   /** An empty one is finished at once. */
   #openFile(path: string, entry: TarEntry): OpenFile | undefined {
-    const flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW;
-    const fd = this.#make(path, () => openSync(this.#paths.disk(path), flags, entry.mode & ~SPECIAL_BITS));
+    const fd = this.#make(path, () => this.#place.makeFile(path, entry.mode & ~SPECIAL_BITS));
     const file = { path, fd, entry };
     if (entry.fragments.length > 0) return file;
     this.finishFile(file);
@@ -175,22 +143,22 @@ export class LayerTree {
 
   #makeDirectory(path: string): void {
     try {
-      mkdirSync(this.#paths.disk(path), DIRECTORY_MODE);
+      this.#place.makeDirectory(path, DIRECTORY_MODE);
     } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw cause;
-      const found = this.#paths.look(path);
+      const found = this.#place.look(path);
       if (found?.isDirectory()) return;
       this.#replaceByDirectory(path, found);
     }
     if (this.#hasRemovedDirectories) this.#pending.delete(path);
-    if (this.#isExact) return;
-    lchownSync(this.#paths.disk(path), 0, 0);
-    chmodSync(this.#paths.disk(path), DIRECTORY_MODE);
+    if (this.#place.isExact) return;
+    this.#place.setOwner(path, 0, 0);
+    this.#place.setMode(path, DIRECTORY_MODE);
   }
 
-  #replaceByDirectory(path: string, found: Stats | undefined): void {
+  #replaceByDirectory(path: string, found: Found | undefined): void {
     if (found !== undefined) this.#remove(path, found);
-    mkdirSync(this.#paths.disk(path), DIRECTORY_MODE);
+    this.#place.makeDirectory(path, DIRECTORY_MODE);
     // the whiteout hid what is below; the directory that takes its place must go on doing so
     if (isWhiteout(found)) this.#makeOpaque(path);
   }
@@ -200,15 +168,15 @@ export class LayerTree {
     const name = cleanName(entry.linkName);
     const parent = this.#paths.resolve(directoryOf(name));
     const target = parent === undefined ? undefined : joined(parent, baseOf(name));
-    const found = target === undefined || name === '' ? undefined : this.#paths.look(target);
+    const found = target === undefined || name === '' ? undefined : this.#place.look(target);
     if (target === undefined || found === undefined || found.isDirectory() || target === path)
       throw fail.corrupt(`invalid hard link ${nameText(entry.name)} to ${nameText(entry.linkName)}`);
-    this.#make(path, () => linkSync(this.#paths.disk(target), this.#paths.disk(path)));
+    this.#make(path, () => this.#place.makeHardLink(path, target));
     // only what differs: a change of owner would strip the file's capabilities
     const isOwned = found.uid === entry.uid && found.gid === entry.gid;
-    if (!isOwned) lchownSync(this.#paths.disk(path), entry.uid, entry.gid);
+    if (!isOwned) this.#place.setOwner(path, entry.uid, entry.gid);
     const isModeRight = isOwned && (found.mode & 0o7777) === entry.mode;
-    if (!found.isSymbolicLink() && !isModeRight) chmodSync(this.#paths.disk(path), entry.mode);
+    if (!found.isSymbolicLink() && !isModeRight) this.#place.setMode(path, entry.mode);
     this.#setXattrs(path, entry);
     this.#setTimes(path, entry);
   }
@@ -219,22 +187,18 @@ export class LayerTree {
       throw fail.corrupt(`invalid whiteout name ${WHITEOUT}${base}`);
     const path = joined(this.#enter(directory), base);
     try {
-      makeNode(this.#paths.disk(path), S_IFCHR, { major: 0, minor: 0 });
+      this.#place.makeNode(path, S_IFCHR, { major: 0, minor: 0 });
     } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw cause;
-      if (this.#paths.look(path)?.isDirectory()) this.#makeOpaque(path);
+      if (this.#place.look(path)?.isDirectory()) this.#makeOpaque(path);
     }
   }
 
   #makeOpaque(path: string): void {
-    setXattr(this.#paths.disk(path), 'trusted.overlay.opaque', Buffer.from('y'));
+    this.#place.setXattr(path, 'trusted.overlay.opaque', Buffer.from('y'));
   }
 
-  /** The real place of a name, its parents made where they are missing. */
-  #place(name: string): string {
-    return joined(this.#enter(directoryOf(name)), baseOf(name));
-  }
-
+  /** The real place of a directory, made with its parents where they are missing. */
   #enter(directory: string): string {
     const real = this.#paths.resolve(directory, (path, found) => {
       if (found === undefined) this.#makeDirectory(path);
@@ -251,26 +215,25 @@ export class LayerTree {
     } catch (cause) {
       if (codeOf(cause) !== 'EEXIST') throw cause;
     }
-    const found = this.#paths.look(path);
+    const found = this.#place.look(path);
     if (found !== undefined) this.#remove(path, found);
     return create();
   }
 
-  #remove(path: string, found: Stats): void {
-    const disk = this.#paths.disk(path);
+  #remove(path: string, found: Found): void {
     if (found.isDirectory()) {
       this.#hasRemovedDirectories = true;
       this.#paths.forget();
-      for (const name of readdirSync(disk, 'latin1')) {
+      for (const name of this.#place.namesIn(path)) {
         const child = joined(path, name);
-        const stats = this.#paths.look(child);
+        const stats = this.#place.look(child);
         if (stats !== undefined) this.#remove(child, stats);
       }
-      rmdirSync(disk);
+      this.#place.removeDirectory(path);
       return;
     }
     if (found.isSymbolicLink()) this.#paths.forget();
-    if (!found.isFile() || found.size === 0) unlinkSync(disk);
+    if (!found.isFile() || found.size === 0) this.#place.removeFile(path);
     else {
       if (found.nlink === 1) this.#sizeBytes -= found.size;
       this.#putAside(path);
@@ -278,11 +241,11 @@ export class LayerTree {
   }
 
   #mustOwn({ uid, gid }: Pick<Settings, 'uid' | 'gid'>): boolean {
-    return !this.#isExact || uid !== 0 || gid !== 0;
+    return !this.#place.isExact || uid !== 0 || gid !== 0;
   }
 
   #mustSetMode(mode: number): boolean {
-    return !this.#isExact || (mode & SPECIAL_BITS) !== 0;
+    return !this.#place.isExact || (mode & SPECIAL_BITS) !== 0;
   }
 
   /** Last but the times, because a change of owner drops capabilities. */
@@ -294,7 +257,7 @@ export class LayerTree {
         continue;
       }
       try {
-        setXattr(this.#paths.disk(path), name, value);
+        this.#place.setXattr(path, name, value);
       } catch (cause) {
         const code = codeOf(cause);
         if (code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'EPERM') throw cause;
@@ -305,27 +268,11 @@ export class LayerTree {
 
   #setTimes(path: string, entry: TarEntry): void {
     const { accessedAt, modifiedAt } = settingsOf(entry);
-    lutimesSync(this.#paths.disk(path), accessedAt, modifiedAt);
+    this.#place.setTimes(path, accessedAt, modifiedAt);
   }
 }
 
-/**
- * Whether new files get exactly the owner and mode that are asked for: no umask, no default ACL, no inherited group.
- * Then most files need no further call for either.
- */
-function isExact(paths: LayerPaths): boolean {
-  const probe = paths.disk('.probe');
-  const fd = openSync(probe, O_CREAT | O_EXCL | O_WRONLY, 0o777);
-  try {
-    const { mode, uid, gid } = fstatSync(fd);
-    return (mode & 0o7777) === 0o777 && uid === 0 && gid === 0;
-  } finally {
-    closeSync(fd);
-    unlinkSync(probe);
-  }
-}
-
-function isWhiteout(found: Stats | undefined): boolean {
+function isWhiteout(found: Found | undefined): boolean {
   return found?.isCharacterDevice() === true && found.rdev === 0;
 }
 

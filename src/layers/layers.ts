@@ -1,20 +1,23 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
-import { readIfThere, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
+import { isAbsence, readIfThere, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
 import { type Digest, shortDigest } from '../lib/digest.ts';
 import { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import type { Compression } from './decompression.ts';
-import type { ExtractedLayer } from './extraction.ts';
-import { type ExtractionProgram, extractionNodeFlags, runExtraction } from './extractor.ts';
+import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
+import { type ChildProgram, childNodeFlags, runChild } from './layer-child.ts';
 import { formatLayer, type PublishedLayer, parseLayer } from './layer-records.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { TarSplit } from './tar-split.ts';
+import type { Verdict, VerificationJob } from './verification.ts';
+
+export type { Verdict } from './verification.ts';
 
 const SWEEP_ATTEMPTS = 5;
 const SWEEP_PAUSE_MS = 200;
@@ -43,19 +46,32 @@ export interface JunkLayer {
 export class Layers {
   readonly #layersDir: string;
   readonly #stagingDir: string;
-  readonly #program: ExtractionProgram;
+  readonly #extractor: ChildProgram;
+  readonly #verifier: ChildProgram;
   readonly #turns: Semaphore;
+  /** One at a time: they read the whole disk, and nobody is in a hurry. */
+  readonly #verifications = new Semaphore(1);
   readonly #log: Log;
 
-  private constructor(o: { dataRoot: string; program: ExtractionProgram; parallel: number; log: Log }) {
+  private constructor(o: {
+    dataRoot: string;
+    extractor: ChildProgram;
+    verifier: ChildProgram;
+    parallel: number;
+    log: Log;
+  }) {
     this.#layersDir = join(o.dataRoot, 'layers');
     this.#stagingDir = join(o.dataRoot, 'staging');
-    this.#program = o.program;
+    this.#extractor = o.extractor;
+    this.#verifier = o.verifier;
     this.#turns = new Semaphore(o.parallel);
     this.#log = o.log;
   }
 
-  /** `childPath` is the program extract-layer; `childArgs` replaces the flags that keep its memory low. */
+  /**
+   * `childPath` is the program extract-layer, with verify-layer beside it; `childArgs` replaces the flags that keep their
+   * memory low.
+   */
   static async open(o: {
     dataRoot: string;
     childPath: string;
@@ -63,8 +79,16 @@ export class Layers {
     parallel: number;
     log: Log;
   }): Promise<Layers> {
-    const program = { path: o.childPath, nodeFlags: o.childArgs ?? extractionNodeFlags };
-    const layers = new Layers({ dataRoot: o.dataRoot, program, parallel: o.parallel, log: o.log });
+    const { dataRoot, childPath, parallel, log } = o;
+    const nodeFlags = o.childArgs ?? childNodeFlags;
+    const verifierPath = join(dirname(childPath), `verify-layer${extname(childPath)}`);
+    const layers = new Layers({
+      dataRoot,
+      extractor: { path: childPath, nodeFlags },
+      verifier: { path: verifierPath, nodeFlags },
+      parallel,
+      log,
+    });
     try {
       for (const directory of [layers.#layersDir, layers.#stagingDir])
         await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -97,8 +121,14 @@ export class Layers {
       const directory = await this.#stage(o.leaseId, dirId);
       try {
         const { compression, maxBytes, onProgress, signal } = o;
-        const job = { directory, compression, ...(maxBytes !== undefined && { maxBytes }) };
-        const layer = await runExtraction(this.#program, input, job, { onProgress, signal });
+        const job: ExtractionJob = { directory, compression, ...(maxBytes !== undefined && { maxBytes }) };
+        const what = 'unpacking a layer';
+        const layer = await runChild<ExtractedLayer>(this.#extractor, job, {
+          what,
+          input,
+          onProgress,
+          signal,
+        });
         this.#check(layer, o.diffId);
         const { diffId, sizeBytes, tarBytes } = layer;
         return { dirId, diffId, sizeBytes, tarBytes, leaseId: o.leaseId, directory };
@@ -171,19 +201,17 @@ export class Layers {
     return Readable.from(tarOf(this.#directoryOf(dirId)), { objectMode: false });
   }
 
-  /** True if the layer's files still make up the tar that `diffId` names. */
-  async verify(dirId: string, diffId: Digest, { signal }: { signal?: AbortSignal } = {}): Promise<boolean> {
-    const hash = createHash('sha256');
-    try {
-      for await (const bytes of tarOf(this.#directoryOf(dirId))) {
-        signal?.throwIfAborted();
-        hash.update(bytes);
-      }
-    } catch (cause) {
-      if (cause instanceof Failure && cause.code === 'CORRUPT') return false;
-      throw cause;
-    }
-    return `sha256:${hash.digest('hex')}` === diffId;
+  /** Whether the layer is still, in all that its tar says, what `diffId` names. `onProgress` is told bytes of the tar. */
+  async verify(
+    dirId: string,
+    diffId: Digest,
+    o: { onProgress?: (tarBytes: number) => void; signal?: AbortSignal } = {},
+  ): Promise<Verdict> {
+    const directory = this.#directoryOf(dirId);
+    await using _turn = await this.#verifications.hold(o.signal ? { signal: o.signal } : {});
+    if (!(await isDirectory(join(directory, 'diff')))) return { state: 'missing', differences: [] };
+    const job: VerificationJob = { directory, diffId };
+    return await runChild<Verdict>(this.#verifier, job, { what: 'verifying a layer', ...o });
   }
 
   /**
@@ -272,6 +300,15 @@ export class Layers {
       this.#log.debug({ err: cause, directory }, 'no whole layer');
       return undefined;
     }
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isDirectory();
+  } catch (cause) {
+    if (isAbsence(cause)) return false;
+    throw cause;
   }
 }
 

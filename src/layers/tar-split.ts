@@ -35,8 +35,12 @@ export const RAW_BYTES = 64 << 10;
 /** No honest chunk is longer: the largest raw segment, or a name of 4 KiB, may follow one byte short of the limit. */
 export const MAX_CHUNK_BYTES = CHUNK_BYTES + RAW_BYTES + 64;
 
-/** Access times would be writes to the flash, one for each file that is read. */
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NOATIME;
+/**
+ * Access times would be writes to the flash, one for each file that is read. A fifo that took a file's place must not be
+ * waited for.
+ */
+const { O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+const READ_FLAGS = O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK;
 
 /** A stream reads that much, or for that long, before others get their turn. */
 const STREAM_BYTES = 256 << 10;
@@ -239,7 +243,8 @@ export class TarSplit {
       if (count === 0) throw damaged(`${nameText(name)} is cut`);
       return count;
     } catch (cause) {
-      throw cause instanceof Failure ? cause : damaged(messageOf(cause), cause);
+      if (cause instanceof Failure) throw cause;
+      throw damaged(`cannot read ${nameText(name)}: ${messageOf(cause)}`, cause);
     }
   }
 

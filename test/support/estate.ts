@@ -3,6 +3,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { Layers } from '../../src/layers/layers.ts';
 import { isDigest } from '../../src/lib/digest.ts';
 import { silentLog } from '../../src/lib/log.ts';
@@ -36,7 +37,7 @@ export async function faultsOf(engine: TestEngine): Promise<string[]> {
 async function brokenImages(engine: TestEngine): Promise<string[]> {
   const layers = await Layers.open({
     dataRoot: engine.dataRoot,
-    childPath: '',
+    childPath: fileURLToPath(new URL('../../dist/extract-layer.js', import.meta.url)),
     parallel: 1,
     log: silentLog,
   });
@@ -54,7 +55,7 @@ async function brokenImages(engine: TestEngine): Promise<string[]> {
         const dirId = byDiffId.get(diffId);
         const isWhole =
           verdicts.get(diffId) ??
-          (dirId !== undefined && isDigest(diffId) && (await layers.verify(dirId, diffId)));
+          (dirId !== undefined && isDigest(diffId) && (await layers.verify(dirId, diffId)).state === 'ok');
         verdicts.set(diffId, isWhole);
         const why = dirId === undefined ? 'is not on the disk' : `in ${dirId} is damaged`;
         if (!isWhole) faults.push(`image ${Id} ${RepoTags}: layer ${diffId} ${why}`);

@@ -5,7 +5,7 @@ import { buffer } from 'node:stream/consumers';
 import { fail } from '../../src/errors.ts';
 import type { PacketSocket } from '../../src/host/packets.ts';
 import type { PublishedLayer } from '../../src/layers/layer-records.ts';
-import type { LayerOnDisk, Layers, StagedLayer } from '../../src/layers/layers.ts';
+import type { LayerOnDisk, Layers, StagedLayer, Verdict } from '../../src/layers/layers.ts';
 import { digestOf } from '../../src/lib/digest.ts';
 import { withResolvers } from '../../src/lib/promises.ts';
 import { nowText } from '../../src/lib/time.ts';
@@ -39,6 +39,8 @@ export class FakeKernel {
   readonly mounts = new Set<string>();
   readonly links = new Map<string, BridgeEndpoint>();
   readonly layers = new Map<string, PublishedLayer>();
+  /** Directories of layers that are not what they were. */
+  readonly damaged = new Set<string>();
   readonly staging = new Set<string>();
   /** Signals that a process takes without ending, besides those it has to die of. */
   readonly ignoredSignals = new Set<number>();
@@ -320,8 +322,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     throw new Error('not kept');
   }
 
-  async verify(): Promise<boolean> {
-    return true;
+  async verify(dirId: string): Promise<Verdict> {
+    if (!this.#kernel.layers.has(dirId)) return { state: 'missing', differences: [] };
+    if (this.#kernel.damaged.has(dirId)) return { state: 'damaged', differences: ['/bin/app is missing'] };
+    return { state: 'ok', differences: [] };
   }
 
   async mountRootfs(o: { dirIds: readonly string[]; containerDir: string }): Promise<string> {

@@ -9,10 +9,11 @@ import {
   rmSync,
   statSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
@@ -61,7 +62,7 @@ async function worldFor(t: TestContext, o: { parallel?: number; childPath?: stri
         signal: t.signal,
         ...more,
       }),
-    leftovers: () => [...readdirSync(join(dataRoot, 'staging')), ...childrenOf(dataRoot)],
+    leftovers: () => [...readdirSync(join(dataRoot, 'staging')), ...childrenOf(join(dataRoot, 'staging'))],
   };
 }
 
@@ -71,13 +72,11 @@ async function listed(layers: Layers): Promise<LayerOnDisk[]> {
   return all;
 }
 
-/** Extraction children that work for this data root. */
-function childrenOf(dataRoot: string): string[] {
+/** Children that work below this directory. */
+function childrenOf(directory: string): string[] {
   return readdirSync('/proc').filter((pid) => {
     try {
-      return (
-        /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`${dataRoot}/staging`)
-      );
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory);
     } catch {
       return false;
     }
@@ -108,7 +107,7 @@ describe('layers', { skip }, () => {
     assert.match(layer.dirId, /^[0-9a-v]{13}$/);
     assert.deepEqual(await listed(layers), [{ ...layer, isJunk: false }]);
     assert.ok((await buffer(layers.tar(layer.dirId))).equals(small));
-    assert.equal(await layers.verify(layer.dirId, layer.diffId), true);
+    assert.equal((await layers.verify(layer.dirId, layer.diffId)).state, 'ok');
     assert.equal(readFileSync(join(dataRoot, 'layers', layer.dirId, 'diff/etc/hosts'), 'utf8'), 'again\n');
     assert.equal(statSync(join(dataRoot, 'layers')).mode & 0o777, 0o700);
 
@@ -309,29 +308,52 @@ describe('layers', { skip }, () => {
 
   test('damage is found by verify, and never passes for the tar', async (t) => {
     const { layers, extract, dataRoot } = await worldFor(t);
-    const tar = archive([{ name: 'f', content: 'the content' }]);
+    const tar = archive([{ name: 'f', content: 'the content', mtime: 1_700_000_000 }]);
     const diffId = digestOf(tar);
     const { dirId } = await layers.publish(await extract(tar, { diffId }));
     const file = join(dataRoot, 'layers', dirId, 'diff/f');
+    const stateOf = async (id = dirId) => (await layers.verify(id, diffId)).state;
     writeFileSync(file, 'the CONTENT');
-    assert.equal(await layers.verify(dirId, diffId), false);
+    assert.equal(await stateOf(), 'damaged');
     writeFileSync(file, '');
-    assert.equal(await layers.verify(dirId, diffId), false);
     await assert.rejects(buffer(layers.tar(dirId)), { code: 'CORRUPT' });
     unlinkSync(file);
-    assert.equal(await layers.verify(dirId, diffId), false);
-    assert.equal(await layers.verify('none', diffId), false);
+    assert.match((await layers.verify(dirId, diffId)).differences.join(), /ENOENT.*diff\/f/);
+    assert.equal(await stateOf('none'), 'missing');
     writeFileSync(file, 'the content');
-    assert.equal(await layers.verify(dirId, diffId), true);
+    utimesSync(file, 1_700_000_000, 1_700_000_000);
+    utimesSync(dirname(file), 1_700_000_000, 1_700_000_000);
+    assert.equal(await stateOf(), 'ok');
     const signal = AbortSignal.abort(new Error('stop'));
     await assert.rejects(layers.verify(dirId, diffId, { signal }), /stop/);
+  });
+
+  test('verifying tells how far it is, and ends with who asked for it', async (t) => {
+    const { layers, extract, dataRoot, leftovers } = await worldFor(t);
+    const { dirId, diffId } = await layers.publish(await extract(big, { diffId: digestOf(big) }));
+    const told: number[] = [];
+    const { state } = await layers.verify(dirId, diffId, { onProgress: (bytes) => told.push(bytes) });
+    assert.equal(state, 'ok');
+    assert.equal(told.at(-1), big.length);
+    assert.deepEqual(
+      told,
+      told.toSorted((a, b) => a - b),
+    );
+    const abort = new AbortController();
+    const left = layers.verify(dirId, diffId, {
+      onProgress: () => abort.abort(new Error('client left')),
+      signal: abort.signal,
+    });
+    await assert.rejects(left, /client left/);
+    assert.deepEqual(leftovers(), []);
+    assert.deepEqual(childrenOf(join(dataRoot, 'layers')), []);
   });
 
   test('reading a layer does not write access times', async (t) => {
     const { layers, extract, dataRoot } = await worldFor(t);
     const tar = archive([{ name: 'f', content: 'x', mtime: 1_000_000_000 }]);
     const { dirId, diffId } = await layers.publish(await extract(tar, { diffId: digestOf(tar) }));
-    assert.equal(await layers.verify(dirId, diffId), true);
+    assert.equal((await layers.verify(dirId, diffId)).state, 'ok');
     assert.equal(statSync(join(dataRoot, 'layers', dirId, 'diff/f')).atimeMs, 1_000_000_000_000);
   });
 

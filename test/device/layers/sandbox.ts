@@ -16,6 +16,8 @@ import type { TestContext } from 'node:test';
 import { getXattr } from '../../../src/host/kernel.ts';
 import { type ExtractedLayer, Extraction } from '../../../src/layers/extraction.ts';
 import { TarSplit } from '../../../src/layers/tar-split.ts';
+import { type Verdict, verifyLayer } from '../../../src/layers/verification.ts';
+import type { Digest } from '../../../src/lib/digest.ts';
 
 /** Why these tests cannot run here, if so. */
 export const skip = process.getuid?.() === 0 ? false : 'needs root: owners, devices and trusted attributes';
@@ -48,11 +50,17 @@ export class Sandbox implements Disposable {
       assert.equal(layer.tarBytes, tar.length);
       await this.assertGivesBack(tar);
       assert.deepEqual(readdirSync(this.layer).sort(), ['diff', 'tar-split']);
+      assert.deepEqual(this.verify(layer.diffId), { state: 'ok', differences: [] }, 'it passes its own test');
       return layer;
     } finally {
       process.umask(umask);
       this.assertUntouched();
     }
+  }
+
+  /** As the engine would, here and now. */
+  verify(diffId: Digest): Verdict {
+    return verifyLayer({ directory: this.layer, diffId }, { onPiece() {} });
   }
 
   async assertGivesBack(tar: Buffer): Promise<void> {

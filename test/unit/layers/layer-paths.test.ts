@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, unlinkSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { LayerDisk } from '../../../src/layers/layer-disk.ts';
 import { cleanName, diskPath, LayerPaths, nameOf, nameText } from '../../../src/layers/layer-paths.ts';
 
 function scratch(t: TestContext): string {
@@ -46,7 +47,7 @@ test('links are followed as if the layer were the whole file system', (t) => {
   symlinkSync('../../../../usr', join(root, 'above'));
   symlinkSync('lib/deep', join(root, 'chain'));
   symlinkSync('../lib/./deep//', join(root, 'usr/odd'));
-  const paths = new LayerPaths(root);
+  const paths = new LayerPaths(LayerDisk.open(root));
   for (const round of ['first', 'remembered']) {
     assert.equal(paths.resolve(''), '', round);
     assert.equal(paths.resolve('lib'), 'usr/lib', round);
@@ -64,7 +65,7 @@ test('a link that was followed once is followed again further down', (t) => {
   mkdirSync(join(sandbox, 'outside/sub'), { recursive: true });
   mkdirSync(root);
   symlinkSync(join(sandbox, 'outside'), join(root, 'link'));
-  const paths = new LayerPaths(root);
+  const paths = new LayerPaths(LayerDisk.open(root));
   const made: string[] = [];
   const supply = (path: string) => {
     made.push(path);
@@ -79,7 +80,7 @@ test('a link that was followed once is followed again further down', (t) => {
 test('what is missing or no directory is supplied, or ends the search', (t) => {
   const root = scratch(t);
   writeFileSync(join(root, 'file'), '');
-  const paths = new LayerPaths(root);
+  const paths = new LayerPaths(LayerDisk.open(root));
   assert.equal(paths.resolve('none'), undefined);
   assert.equal(paths.resolve('file/below'), undefined);
   const asked: string[] = [];
@@ -97,7 +98,7 @@ test('loops end', (t) => {
   symlinkSync('b', join(root, 'a'));
   symlinkSync('a', join(root, 'b'));
   symlinkSync('self/x', join(root, 'self'));
-  const paths = new LayerPaths(root);
+  const paths = new LayerPaths(LayerDisk.open(root));
   assert.throws(() => paths.resolve('a'), { code: 'CORRUPT', message: /too many symbolic links/ });
   assert.throws(() => paths.resolve('self'), { code: 'CORRUPT' });
 });
@@ -106,7 +107,7 @@ test('after a link was replaced, nothing old is believed', (t) => {
   const root = scratch(t);
   mkdirSync(join(root, 'one'));
   symlinkSync('one', join(root, 'link'));
-  const paths = new LayerPaths(root);
+  const paths = new LayerPaths(LayerDisk.open(root));
   assert.equal(paths.resolve('link'), 'one');
   unlinkSync(join(root, 'link'));
   mkdirSync(join(root, 'link'));

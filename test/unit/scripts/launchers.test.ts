@@ -32,6 +32,7 @@ test('two builds of one commit are the same byte for byte', () => {
     'package.json',
     'skerry.js',
     'skerryd.js',
+    'verify-layer.js',
   ]);
 });
 

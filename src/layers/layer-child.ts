@@ -1,40 +1,29 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable, Writable } from 'node:stream';
+import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { fail, messageOf } from '../errors.ts';
 import { spawnSealed } from '../host/spawn.ts';
 import { withResolvers } from '../lib/promises.ts';
-import type { Compression } from './decompression.ts';
-import type { ExtractedLayer } from './extraction.ts';
 
-/** What the child is told. */
-export interface ExtractionJob {
-  /** Holds an empty `diff/`. */
-  readonly directory: string;
-  readonly compression: Compression;
-  /** More tar than this is a failure. */
-  readonly maxBytes?: number;
-}
-
-/** A line that the child writes. The last one is a layer or a failure. */
-export type ExtractionReport =
-  | { readonly compressedBytes: number }
-  | { readonly layer: ExtractedLayer }
+/** A line that a child writes. The last one is a result or a failure. */
+export type ChildReport<T> =
+  | { readonly bytes: number }
+  | { readonly result: T }
   | { readonly failure: { readonly code: string; readonly message: string } };
 
-/** How to start the child. */
-export interface ExtractionProgram {
+/** How to start a child: one of the programs beside this one. */
+export interface ChildProgram {
   readonly path: string;
   readonly nodeFlags: readonly string[];
 }
 
 /**
  * Node flags for a child that stays small: no optimizing compiler, whose own code is most of what it would add, no
- * helper threads of V8, and the collector at hand (see extract-layer.ts). Measured on layers of 440 and 500 MB: 61 to
+ * helper threads of V8, and the collector at hand (see child-job.ts). Measured on layers of 440 and 500 MB: 61 to
  * 67 MB of RSS against 103 to 136, in no more CPU time; Node alone takes 45.
  */
-export const extractionNodeFlags: readonly string[] = [
+export const childNodeFlags: readonly string[] = [
   '--expose-gc',
   '--max-semi-space-size=1',
   '--optimize-for-size',
@@ -46,36 +35,41 @@ export const extractionNodeFlags: readonly string[] = [
 const MAX_COMPLAINT_BYTES = 4096;
 
 /**
- * Runs the child on `input` to its end. If the input fails, so does this, with the input's own error as it is; if the
- * signal is aborted, with its reason. Either way the child is gone, and its directory is the caller's.
+ * Runs a child to its end: a short-lived process for work on one layer, so that neither its memory nor its CPU time
+ * stays with the daemon. If its input fails, so does this, with the input's own error as it is; if the signal is
+ * aborted, with its reason. Either way the child is gone. `what` names the work in messages.
  */
-export async function runExtraction(
-  program: ExtractionProgram,
-  input: Readable,
-  job: ExtractionJob,
-  o: { onProgress?: ((compressedBytes: number) => void) | undefined; signal: AbortSignal },
-): Promise<ExtractedLayer> {
-  o.signal.throwIfAborted();
+export async function runChild<T>(
+  program: ChildProgram,
+  job: object,
+  o: {
+    what: string;
+    input?: Readable;
+    onProgress?: ((bytes: number) => void) | undefined;
+    signal?: AbortSignal | undefined;
+  },
+): Promise<T> {
+  o.signal?.throwIfAborted();
   const child = await start(program, job);
   const ended = endOf(child);
   const kill = () => child.kill('SIGKILL');
-  o.signal.addEventListener('abort', kill, { once: true });
-  if (o.signal.aborted) kill();
+  o.signal?.addEventListener('abort', kill, { once: true });
+  if (o.signal?.aborted) kill();
   try {
     const [inputError, report, complaint, ending] = await Promise.all([
-      feed(input, child),
-      // the last report is the child's last deed; its own exit may never come (see extract-layer.ts)
-      lastReport(child.stdio[3] as Readable, o.onProgress).finally(kill),
+      feed(o.input ?? Readable.from([]), child),
+      // the last report is the child's last deed; its own exit may never come (see child-job.ts)
+      lastReport<T>(child.stdio[3] as Readable, o.onProgress).finally(kill),
       textOf(child.stderr),
       ended,
     ]);
-    o.signal.throwIfAborted();
+    o.signal?.throwIfAborted();
     if (inputError !== undefined) throw inputError;
     if (report !== undefined && 'failure' in report) throw failureOf(report.failure);
-    if (report !== undefined && 'layer' in report) return report.layer;
-    throw fail.host(`unpacking a layer ended with ${ending}: ${complaint}`);
+    if (report !== undefined && 'result' in report) return report.result;
+    throw fail.host(`${o.what} ended with ${ending}: ${complaint}`);
   } finally {
-    o.signal.removeEventListener('abort', kill);
+    o.signal?.removeEventListener('abort', kill);
     kill();
     await ended;
   }
@@ -83,7 +77,7 @@ export async function runExtraction(
 
 type Child = ChildProcess & { readonly stdin: Writable; readonly stderr: Readable };
 
-async function start({ path, nodeFlags }: ExtractionProgram, job: ExtractionJob): Promise<Child> {
+async function start({ path, nodeFlags }: ChildProgram, job: object): Promise<Child> {
   try {
     const child = spawnSealed(process.execPath, [...nodeFlags, path, JSON.stringify(job)], {
       stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
@@ -121,18 +115,18 @@ async function feed(input: Readable, child: Child): Promise<unknown> {
 }
 
 /** The one that says how it ended; undefined if the child ended without a word. */
-async function lastReport(
+async function lastReport<T>(
   lines: Readable,
-  onProgress: ((compressedBytes: number) => void) | undefined,
-): Promise<ExtractionReport | undefined> {
+  onProgress: ((bytes: number) => void) | undefined,
+): Promise<ChildReport<T> | undefined> {
   let rest = '';
   for await (const bytes of lines) {
     const parts = `${rest}${bytes}`.split('\n');
     rest = parts.pop() ?? '';
     for (const part of parts) {
-      const report = JSON.parse(part) as ExtractionReport;
-      if (!('compressedBytes' in report)) return report;
-      onProgress?.(report.compressedBytes);
+      const report = JSON.parse(part) as ChildReport<T>;
+      if (!('bytes' in report)) return report;
+      onProgress?.(report.bytes);
     }
   }
   return undefined;
