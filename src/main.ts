@@ -7,6 +7,7 @@ import { createApp } from './api/app.ts';
 import { serverOptions } from './api/server.ts';
 import { type Config, loadConfig } from './config.ts';
 import { Engine } from './engine/engine.ts';
+import { Registries } from './engine/registries.ts';
 import { System } from './engine/system.ts';
 import { fail, messageOf } from './errors.ts';
 import { readCgroupLayout, removeEmptyCgroup } from './host/cgroup.ts';
@@ -106,7 +107,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
     store,
     events: engine.events,
   });
-  return { engine, system };
+  return { engine, system, registries: new Registries({ registry }) };
 }
 
 /** Lets a server listen on each configured address. */
@@ -141,9 +142,9 @@ async function run(config: Config): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, tell);
   const disposal = new Disposal();
   try {
-    const { engine, system } = await openEngine(config, logOf, disposal);
+    const { engine, system, registries } = await openEngine(config, logOf, disposal);
     const app = createApp({
-      engine: { ...engine, system },
+      engine: { ...engine, system, registries },
       ceiling: config.apiVersionCeiling,
       floor: config.apiVersionFloor,
       release: config.release.version,

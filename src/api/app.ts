@@ -14,6 +14,7 @@ import { imageTransferRoutes, type Pulls } from './image-transfers.ts';
 import { type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
+import { type Registries, registryRoutes } from './registries.ts';
 import { Router } from './router.ts';
 import { serveOn } from './server.ts';
 import { type SystemParts, systemRoutes } from './system.ts';
@@ -27,6 +28,7 @@ export interface EngineParts {
   execs: Execs & ContainerParts['execs'];
   images: Images;
   pulls: Pulls;
+  registries: Registries;
   events: Events;
   system: SystemParts['system'];
 }
@@ -65,6 +67,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       execRoutes(engine.execs),
       imageRoutes(engine),
       imageTransferRoutes(engine),
+      registryRoutes(engine),
     ],
     newest,
   );

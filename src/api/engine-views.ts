@@ -187,3 +187,27 @@ export interface EngineEvent {
   timeNanos: bigint;
   scope: string;
 }
+
+/** What a registry has under a name. */
+export interface InspectionView {
+  mediaType: string;
+  digest: string;
+  sizeBytes: number;
+  platforms: readonly {
+    architecture: string;
+    os: string;
+    /** Empty where there is none, like what follows. */
+    osVersion: string;
+    osFeatures: readonly string[];
+    variant: string;
+  }[];
+}
+
+/** A repository that a search found. */
+export interface SearchResultView {
+  name: string;
+  description: string;
+  stars: number;
+  isOfficial: boolean;
+  isAutomated: boolean;
+}

@@ -38,6 +38,7 @@ const wordings: readonly Wording[] = [
     status: 500,
   },
   { gate: 'ambiguousPrefix', code: 'AMBIGUOUS_CONTAINER', from: /^multiple/, to: 'Multiple', status: 500 },
+  { gate: 'G077', code: 'BAD_REQUEST', route: 'GET /images/search', from: /^limit /, to: 'Limit ' },
   {
     gate: 'G078',
     code: 'NO_SUCH_IMAGE',

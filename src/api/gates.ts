@@ -118,6 +118,8 @@ export const gates = {
   signalName: ['ceiling', '1.42'],
   /** `unknown or invalid runtime name`. */
   runtimeName: ['ceiling', '1.42'],
+  /** Search: a limit that is no number is the client's fault (400), and `limit … is outside` in lower case. */
+  G077: ['ceiling', '1.42'],
   /** Image inspect says once that there is no such image. */
   G078: ['ceiling', '1.42'],
   /** HostConfig.Annotations. */
@@ -174,6 +176,8 @@ export const gates = {
   G120: ['both', '1.45'],
   /** Inspect shows the aliases exactly as the client sent them. */
   G121: ['both', '1.45'],
+  /** Search: no repository is automated. */
+  G122: ['ceiling', '1.45'],
   /** The default network mode is stored as `bridge`. */
   G123: ['ceiling', '1.45'],
   /** `cannot kill container` in lower case. */

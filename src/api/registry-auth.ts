@@ -19,13 +19,18 @@ const authConfig = struct<RegistryAuth & { auth?: string }>('AuthConfig', 'regis
   registryToken: ['registrytoken', text, 'optional'],
 });
 
-/** The `X-Registry-Auth` header: base64 of JSON. One that cannot be read counts as none, as it does for dockerd. */
+/** Credentials as JSON has them. Throws a WireError for values of a wrong type. */
+export function readRegistryAuth(json: unknown): RegistryAuth {
+  const { auth, ...given } = authConfig.decode(json);
+  return { ...(auth !== undefined && pairOf(auth)), ...given };
+}
+
+/** The `X-Registry-Auth` header: base64 of JSON, in either alphabet. One that cannot be read counts as none, as it does for dockerd. */
 export function registryAuthOf({ headers }: IncomingMessage): RegistryAuth | undefined {
   const header = headers['x-registry-auth'];
   if (typeof header !== 'string' || header === '') return undefined;
   try {
-    const { auth, ...given } = authConfig.decode(JSON.parse(Buffer.from(header, 'base64').toString('utf8')));
-    const all = { ...(auth !== undefined && pairOf(auth)), ...given };
+    const all = readRegistryAuth(JSON.parse(Buffer.from(header, 'base64').toString('utf8')));
     return Object.values(all).some((value) => value !== '') ? all : undefined;
   } catch {
     return undefined;

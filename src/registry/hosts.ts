@@ -62,10 +62,15 @@ export class Hosts {
   }
 
   /** The places to ask for a repository, in order; the last is the one that its name says. */
-  sources({ domain }: Reference): readonly [Source, ...Source[]] {
-    if (domain !== HUB_DOMAIN) return [{ host: domain, isMirror: false }];
-    const [first = this.#hub, ...rest] = [...this.#mirrors, this.#hub];
+  sources({ domain }: Pick<Reference, 'domain'>): readonly [Source, ...Source[]] {
+    const home = this.home(domain);
+    const [first = home, ...rest] = domain === HUB_DOMAIN ? [...this.#mirrors, home] : [home];
     return [first, ...rest];
+  }
+
+  /** The registry itself that a domain stands for, without its mirrors. */
+  home(domain: string): Source {
+    return domain === HUB_DOMAIN ? this.#hub : { host: domain, isMirror: false };
   }
 
   /** How to speak to a source. Throws a {@link Setback} if it cannot be reached. */

@@ -99,6 +99,17 @@ export interface ImageIndex {
   readonly entries: readonly (Descriptor & { readonly platform?: Platform })[];
 }
 
+/** A manifest of whatever kind as JSON, and its media type. Throws for kinds that are no longer or not yet spoken. */
+export function readManifest(
+  bytes: Buffer,
+  contentType: string | undefined,
+  ref: Reference,
+): { json: object; type: string; isIndex: boolean } {
+  const json = parseJson(bytes, 'manifest', ref);
+  const type = typeOf(json, contentType, ref);
+  return { json, type, isIndex: type === DOCKER_LIST || type === OCI_INDEX };
+}
+
 /**
  * Reads a manifest. `contentType` is what the server called it. Throws a failure that says what is wrong with it:
  * not valid, of a kind that cannot be run, or of a kind that is no longer spoken.
@@ -108,9 +119,8 @@ export function parseManifest(
   contentType: string | undefined,
   ref: Reference,
 ): ImageManifest | ImageIndex {
-  const json = parseJson(bytes, 'manifest', ref);
-  const type = typeOf(json, contentType, ref);
-  if (type === DOCKER_LIST || type === OCI_INDEX) {
+  const { json, type, isIndex } = readManifest(bytes, contentType, ref);
+  if (isIndex) {
     const { manifests } = check(index, json, 'manifest', ref);
     return {
       kind: 'index',

@@ -9,23 +9,24 @@ import { Setback } from './setback.ts';
 export const MOST_ERROR_BYTES = 64 * 1024;
 const LONGEST_MESSAGE = 1024;
 
-// distribution/registry/api: the codes that clients know, and what each says where the registry says nothing
-const knownCodes: Readonly<Record<string, string>> = {
-  UNKNOWN: 'unknown error',
-  UNSUPPORTED: 'The operation is unsupported.',
-  UNAUTHORIZED: 'authentication required',
-  DENIED: 'requested access to the resource is denied',
-  UNAVAILABLE: 'service unavailable',
-  TOOMANYREQUESTS: 'too many requests',
-  DIGEST_INVALID: 'provided digest did not match uploaded content',
-  NAME_INVALID: 'invalid repository name',
-  NAME_UNKNOWN: 'repository name not known to registry',
-  TAG_INVALID: 'manifest tag did not match URI',
-  MANIFEST_UNKNOWN: 'manifest unknown',
-  MANIFEST_INVALID: 'manifest invalid',
-  MANIFEST_UNVERIFIED: 'manifest failed signature verification',
-  MANIFEST_BLOB_UNKNOWN: 'blob unknown to registry',
-  BLOB_UNKNOWN: 'blob unknown to registry',
+// distribution/registry/api: the codes that clients know, what each says where the registry says nothing, and the
+// status that dockerd answers with where it passes a refusal on as it is
+const knownCodes: Readonly<Record<string, { readonly message: string; readonly status: number }>> = {
+  UNKNOWN: { message: 'unknown error', status: 500 },
+  UNSUPPORTED: { message: 'The operation is unsupported.', status: 405 },
+  UNAUTHORIZED: { message: 'authentication required', status: 401 },
+  DENIED: { message: 'requested access to the resource is denied', status: 403 },
+  UNAVAILABLE: { message: 'service unavailable', status: 503 },
+  TOOMANYREQUESTS: { message: 'too many requests', status: 429 },
+  DIGEST_INVALID: { message: 'provided digest did not match uploaded content', status: 400 },
+  NAME_INVALID: { message: 'invalid repository name', status: 400 },
+  NAME_UNKNOWN: { message: 'repository name not known to registry', status: 404 },
+  TAG_INVALID: { message: 'manifest tag did not match URI', status: 400 },
+  MANIFEST_UNKNOWN: { message: 'manifest unknown', status: 404 },
+  MANIFEST_INVALID: { message: 'manifest invalid', status: 400 },
+  MANIFEST_UNVERIFIED: { message: 'manifest failed signature verification', status: 400 },
+  MANIFEST_BLOB_UNKNOWN: { message: 'blob unknown to registry', status: 400 },
+  BLOB_UNKNOWN: { message: 'blob unknown to registry', status: 404 },
 };
 
 interface RegistryError {
@@ -45,44 +46,53 @@ export interface Refused {
 }
 
 /**
- * What a registry's refusal means for a pull or push of `ref`: the failure in dockerd's words, and whether to try
- * again.
+ * What a registry's refusal means: the failure in dockerd's words for a pull or push of `ref`, and whether to try
+ * again. The registry's own words are kept beside it, for those who do neither.
  */
 export function refusalOf(
   refused: Refused,
-  ref: Reference,
+  ref?: Reference,
   { isPush = false }: { isPush?: boolean } = {},
 ): Setback {
   const waitMs = parseRetryAfter(refused.headers['retry-after']);
   const isPassing = refused.status === 429 || refused.status === 408 || refused.status >= 500;
-  return new Setback(failureOfRefusal(refused, ref, isPush), { isPassing, status: refused.status, waitMs });
+  const { status } = refused;
+  const error = status >= 400 && status < 500 ? errorOf(refused) : undefined;
+  const own = error === undefined ? fail.registry(unexplained(refused)) : ownFailure(error);
+  const failure = error === undefined || ref === undefined ? own : failureFor(ref, error, own, isPush);
+  return new Setback(failure, { isPassing, status, waitMs, own });
 }
 
-function failureOfRefusal(refused: Refused, ref: Reference, isPush: boolean): Failure {
-  const { status } = refused;
-  if (status < 400 || status >= 500) {
-    const text = plain(refused.statusText) || STATUS_CODES[status] || '';
-    return fail.registry(`received unexpected HTTP status: ${status} ${text}`.trimEnd());
-  }
-  const error = errorOfChallenge(refused) ?? errorOfBody(refused);
-  if (error === undefined) {
-    if (status === 401) return fail.registry(`unauthorized: ${knownCodes['UNAUTHORIZED']}`);
-    return fail.registry(`error parsing HTTP ${status} response body: ${unreadable(refused.text)}`);
-  }
-  const reason = `${error.code.toLowerCase().replaceAll('_', ' ')}: ${error.message}`;
-  if (isPush) return fail.registry(reason); // dockerd words only a pull's refusals anew
-  switch (error.code) {
+function ownFailure({ code, message }: RegistryError): Failure {
+  const words = `${code.toLowerCase().replaceAll('_', ' ')}: ${message}`;
+  return fail.registry(words, { status: knownCodes[code]?.status ?? 500 });
+}
+
+/** moby, distribution: only a pull's refusals are worded anew, and only what is missing is more than a 500. */
+function failureFor(ref: Reference, { code }: RegistryError, { message }: Failure, isPush: boolean): Failure {
+  switch (isPush ? '' : code) {
     case 'DENIED':
-      return fail.pullDenied(familiarName(ref), reason);
+      return fail.pullDenied(familiarName(ref), message);
     case 'MANIFEST_UNKNOWN':
-      return fail.manifestNotFound(familiarString(ref), reason);
+      return fail.manifestNotFound(familiarString(ref), message);
     case 'NAME_UNKNOWN':
-      return fail.repositoryNotFound(familiarName(ref), reason);
+      return fail.repositoryNotFound(familiarName(ref), message);
     case 'BLOB_UNKNOWN':
       return fail.registry('unknown blob');
     default:
-      return fail.registry(reason);
+      return fail.registry(message);
   }
+}
+
+function errorOf(refused: Refused): RegistryError | undefined {
+  const told = errorOfChallenge(refused) ?? errorOfBody(refused);
+  if (told !== undefined || refused.status !== 401) return told;
+  return { code: 'UNAUTHORIZED', message: knownCodes['UNAUTHORIZED']?.message ?? '' };
+}
+
+function unexplained({ status, statusText, text }: Refused): string {
+  if (status >= 400 && status < 500) return `error parsing HTTP ${status} response body: ${unreadable(text)}`;
+  return `received unexpected HTTP status: ${status} ${plain(statusText) || STATUS_CODES[status] || ''}`.trimEnd();
 }
 
 /** RFC 6750, 3.1: a bearer challenge may itself say what was wrong with the token. */
@@ -92,7 +102,10 @@ function errorOfChallenge({ headers }: Refused): RegistryError | undefined {
     const code =
       error === 'invalid_token' ? 'UNAUTHORIZED' : error === 'insufficient_scope' ? 'DENIED' : undefined;
     if (code !== undefined) {
-      return { code, message: plain(parameters.get('error_description')) || (knownCodes[code] ?? '') };
+      return {
+        code,
+        message: plain(parameters.get('error_description')) || (knownCodes[code]?.message ?? ''),
+      };
     }
   }
   return undefined;
@@ -112,7 +125,7 @@ function errorOfBody({ status, text }: Refused): RegistryError | undefined {
   const given = typeof first['code'] === 'string' ? first['code'] : undefined;
   if (given === undefined) return undefined;
   const code = Object.hasOwn(knownCodes, given) ? given : 'UNKNOWN';
-  return { code, message: plain(first['message']) || (knownCodes[code] ?? '') };
+  return { code, message: plain(first['message']) || (knownCodes[code]?.message ?? '') };
 }
 
 /** As Go words it where a body is no JSON, or is JSON without errors in it. */

@@ -10,20 +10,24 @@ import { Client } from './client.ts';
 import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
+import { type Inspection, inspectAt } from './inspection.ts';
+import { login } from './login.ts';
 import {
   chooseEntry,
   type Descriptor,
-  type ImageManifest,
   type LayerDescriptor,
   MOST_DOCUMENT_BYTES,
   parseManifest,
   parsePulledConfig,
 } from './manifest.ts';
+import { type Search, Searches, type SearchResult } from './search.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
 import { type Answer, discard, Transport } from './transport.ts';
 
+export type { Inspection } from './inspection.ts';
 export type { LayerDescriptor } from './manifest.ts';
+export type { SearchResult } from './search.ts';
 export type { RegistryAuth } from './tokens.ts';
 
 /** An image as a registry describes it, checked: the digests fit the bytes, and the config fits the manifest. */
@@ -46,6 +50,7 @@ export interface RemoteImage {
 type Wanted = Pick<Descriptor, 'digest' | 'size'>;
 
 const HUB = 'https://registry-1.docker.io';
+const HUB_INDEX = 'https://index.docker.io';
 const MOST_DAMAGED = 64;
 
 /**
@@ -55,7 +60,9 @@ const MOST_DAMAGED = 64;
 export class Registry {
   readonly #transport: Transport;
   readonly #hosts: Hosts;
+  readonly #tokens: Tokens;
   readonly #client: Client;
+  readonly #searches: Searches;
   readonly #documents: Documents;
   readonly #maxAttempts: number;
   readonly #backoffMs: number;
@@ -75,8 +82,9 @@ export class Registry {
     userAgent: string;
     stallMs?: number;
     backoffMs?: number;
-    /** Where `docker.io` is served. */
+    /** Where `docker.io` is served, and where it is searched. */
     hub?: string;
+    index?: string;
     log: Log;
   }) {
     this.#stallMs = o.stallMs ?? 30_000;
@@ -90,6 +98,8 @@ export class Registry {
     const tokens = new Tokens({ transport, stallMs });
     this.#transport = transport;
     this.#hosts = hosts;
+    this.#tokens = tokens;
+    this.#searches = new Searches({ index: o.index ?? HUB_INDEX, insecure, transport, stallMs });
     this.#client = new Client({ hosts, tokens, transport, stallMs });
     this.#documents = new Documents({
       hosts,
@@ -122,6 +132,28 @@ export class Registry {
     return this.#documents
       .fromSources(asking, (source) => this.#documents.tags(source, asking))
       .catch(rethrowFailure);
+  }
+
+  /** What a registry has under a name. Failures are in the registry's own words, with the status that fits them. */
+  async inspect(ref: Reference, o: { auth?: RegistryAuth; signal: AbortSignal }): Promise<Inspection> {
+    const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    const read = (config: Wanted) => this.#config(asking, config);
+    return this.#documents
+      .fromSources(asking, (source) => inspectAt(source, asking, this.#documents, read))
+      .catch((cause: unknown) => {
+        throw cause instanceof Setback ? cause.own : cause;
+      });
+  }
+
+  /** Tries credentials; resolves to the identity token that they are worth, empty if the registry gives none. */
+  async login(auth: RegistryAuth, o: { signal: AbortSignal }): Promise<string> {
+    const parts = { hosts: this.#hosts, tokens: this.#tokens, transport: this.#transport };
+    return login(parts, auth, o).catch(rethrowFailure);
+  }
+
+  /** The repositories that Docker Hub, or the index that the term names, finds. */
+  async search(search: Search, o: { signal: AbortSignal }): Promise<SearchResult[]> {
+    return this.#searches.run(search, o).catch(rethrowFailure);
   }
 
   /**
@@ -167,7 +199,7 @@ export class Registry {
       manifest = parseManifest(document.bytes, document.contentType, ref);
       if (manifest.kind === 'index') throw fail.unsupportedImage('an index inside an index is not supported');
     }
-    const config = await this.#config(asking, manifest);
+    const config = await this.#config(asking, manifest.config);
     const pulled = parsePulledConfig(config, manifest, { ref, platform, isPlatformStrict });
     return {
       digest: top.digest,
@@ -180,7 +212,7 @@ export class Registry {
     };
   }
 
-  async #config(asking: Asking, { config }: ImageManifest): Promise<Buffer> {
+  async #config(asking: Asking, config: Wanted): Promise<Buffer> {
     if (config.size > MOST_DOCUMENT_BYTES) {
       throw fail.registry(
         `image config of ${familiarString(asking.ref)} is larger than ${MOST_DOCUMENT_BYTES} bytes`,

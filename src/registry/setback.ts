@@ -14,6 +14,8 @@ export class Setback extends Error {
   readonly status: number | undefined;
   /** How long the server asked us to wait (`Retry-After`). */
   readonly waitMs: number | undefined;
+  /** The same in the registry's own words, with the status that dockerd gives them; the failure may say more. */
+  readonly own: Failure;
 
   constructor(
     failure: Failure,
@@ -22,6 +24,7 @@ export class Setback extends Error {
       isUnreachable?: boolean;
       status?: number | undefined;
       waitMs?: number | undefined;
+      own?: Failure;
     } = {},
   ) {
     super(failure.message, { cause: failure });
@@ -31,11 +34,15 @@ export class Setback extends Error {
     this.isUnreachable = o.isUnreachable ?? false;
     this.status = o.status;
     this.waitMs = o.waitMs;
+    this.own = o.own ?? failure;
   }
 
   /** The same, with the request that met it in front, as Go's HTTP client words it: `Get "https://…": why`. */
   during(url: URL): Setback {
-    return new Setback(fail.registry(`Get "${url.href}": ${this.message}`, { cause: this.failure }), this);
+    const worded = ({ message }: Failure, status: number) =>
+      fail.registry(`Get "${url.href}": ${message}`, { status, cause: this.failure });
+    const own = worded(this.own, this.own.status);
+    return new Setback(worded(this.failure, 500), { ...this, own });
   }
 }
 

@@ -35,11 +35,30 @@ interface Need {
   readonly push: PushPurpose | undefined;
 }
 
+/** What is asked for to log in: nothing of any repository, but a token that lasts. */
+interface LoginNeed {
+  readonly reached: Reached;
+  readonly challenge: Challenge;
+  readonly auth: RegistryAuth;
+  readonly ref?: undefined;
+  readonly push?: undefined;
+}
+
+/** What a token server is told. */
+interface Wanted {
+  readonly service: string;
+  readonly scopes: readonly string[];
+  /** An identity token, too. */
+  readonly isOffline: boolean;
+}
+
 interface Token {
   readonly value: string;
   readonly untilMs: number;
 }
 
+/** How we call ourselves to token servers. */
+const CLIENT_ID = 'skerry';
 const MOST_TOKEN_BYTES = 1024 * 1024;
 const MOST_TOKENS = 256;
 /** Token servers that say less, or nothing, mean this (distribution-spec, token authentication). */
@@ -50,6 +69,7 @@ const TRUSTED_LIFE = 0.9;
 const tokenAnswer = z.object({
   token: z.optional(z.string()),
   access_token: z.optional(z.string()),
+  refresh_token: z.optional(z.nullable(z.string())),
   expires_in: z.optional(z.number()),
 });
 
@@ -97,6 +117,22 @@ export class Tokens {
     return `Bearer ${(await abortable(fresh, o.signal)).value}`;
   }
 
+  /**
+   * The header for a user who logs in, and the identity token that the token server gave for them, empty if it gave
+   * none. Nothing is kept. Throws a {@link Setback}.
+   */
+  async login(
+    reached: Reached,
+    auth: RegistryAuth,
+    o: { signal: AbortSignal },
+  ): Promise<{ authorization: string | undefined; identityToken: string }> {
+    const { challenge } = reached;
+    if (challenge === undefined) return { authorization: undefined, identityToken: '' };
+    if (challenge.scheme === 'basic') return { authorization: basicOf(auth), identityToken: '' };
+    const { value, refresh } = await this.#ask({ reached, challenge, auth }, o.signal);
+    return { authorization: `Bearer ${value}`, identityToken: refresh };
+  }
+
   #begin(key: string, need: Need): Promise<Token> {
     // shared by all who need it, so no single one's signal ends it; the transport's limits do
     const pending = this.#ask(need, new AbortController().signal);
@@ -111,12 +147,13 @@ export class Tokens {
     return pending;
   }
 
-  /** distribution, docs/spec/auth/token.md and oauth2.md. */
-  async #ask(need: Need, signal: AbortSignal): Promise<Token> {
+  /** distribution, docs/spec/auth/token.md and oauth2.md. Who wants nothing of a repository logs in. */
+  async #ask(need: Need | LoginNeed, signal: AbortSignal): Promise<Token & { refresh: string }> {
     const { reached, challenge, ref, auth } = need;
     const { parameters } = challenge;
     const realm = realmOf(parameters.get('realm') ?? '', reached, auth);
-    const wanted = { service: parameters.get('service') ?? '', scopes: scopesOf(need) };
+    const scopes = need.ref === undefined ? [] : scopesOf(need);
+    const wanted = { service: parameters.get('service') ?? '', scopes, isOffline: need.ref === undefined };
     const began = this.#now();
     const answer = auth?.identityToken
       ? await this.#refresh(realm, wanted, auth.identityToken, reached, signal)
@@ -126,15 +163,15 @@ export class Tokens {
       const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
       throw refusalOf({ ...answer, text }, ref, { isPush: need.push !== undefined });
     }
-    const { value, lifeSeconds } = parseToken(
+    const { value, lifeSeconds, refresh } = parseToken(
       (await readBounded(answer, MOST_TOKEN_BYTES, o)) ?? Buffer.alloc(0),
     );
-    return { value, untilMs: began + lifeSeconds * 1000 * TRUSTED_LIFE };
+    return { value, refresh, untilMs: began + lifeSeconds * 1000 * TRUSTED_LIFE };
   }
 
   #request(
     realm: URL,
-    wanted: { service: string; scopes: readonly string[] },
+    wanted: Wanted,
     auth: RegistryAuth | undefined,
     { isVerified }: Reached,
     signal: AbortSignal,
@@ -142,6 +179,10 @@ export class Tokens {
     const url = new URL(realm);
     if (wanted.service !== '') url.searchParams.set('service', wanted.service);
     for (const scope of wanted.scopes) url.searchParams.append('scope', scope);
+    if (wanted.isOffline) {
+      url.searchParams.set('client_id', CLIENT_ID);
+      url.searchParams.set('offline_token', 'true');
+    }
     const authorization = basicOf(auth);
     if (authorization !== undefined) url.searchParams.set('account', auth?.username ?? '');
     return this.#transport.send(url, {
@@ -153,17 +194,18 @@ export class Tokens {
 
   #refresh(
     realm: URL,
-    wanted: { service: string; scopes: readonly string[] },
+    wanted: Wanted,
     identityToken: string,
     { isVerified }: Reached,
     signal: AbortSignal,
   ): Promise<Answer> {
     const form = new URLSearchParams({
       grant_type: 'refresh_token',
-      client_id: 'skerry',
+      client_id: CLIENT_ID,
       refresh_token: identityToken,
       service: wanted.service,
-      scope: wanted.scopes.join(' '),
+      ...(wanted.scopes.length > 0 && { scope: wanted.scopes.join(' ') }),
+      ...(wanted.isOffline && { access_type: 'offline' }),
     });
     return this.#transport.send(realm, {
       method: 'POST',
@@ -194,7 +236,7 @@ function realmOf(text: string, reached: Reached, auth: RegistryAuth | undefined)
   return realm;
 }
 
-function parseToken(body: Buffer): { value: string; lifeSeconds: number } {
+function parseToken(body: Buffer): { value: string; lifeSeconds: number; refresh: string } {
   let json: unknown;
   try {
     json = JSON.parse(body.toString('utf8'));
@@ -206,7 +248,8 @@ function parseToken(body: Buffer): { value: string; lifeSeconds: number } {
   if (!success || value === undefined || value === '') {
     throw new Setback(fail.registry('authorization server did not include a token in the response'));
   }
-  return { value: clean(value), lifeSeconds: Math.max(data.expires_in ?? 0, LEAST_LIFE_SECONDS) };
+  const lifeSeconds = Math.max(data.expires_in ?? 0, LEAST_LIFE_SECONDS);
+  return { value: clean(value), lifeSeconds, refresh: data.refresh_token ?? '' };
 }
 
 /** A header's value must not bring its own line ends. */

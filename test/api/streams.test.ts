@@ -400,6 +400,9 @@ test('pull: what is asked for; a body and an unreadable login are ignored', asyn
   await w.call(`POST /v1.31/images/create?fromImage=a&platform=linux/arm64`, { body: '{"fromImage":"b"}' });
   await w.call(`${path}a`, { headers: { 'X-Registry-Auth': 'no base64 of JSON' } });
   await w.call(`${path}a`, login({ auth: Buffer.from('u:p:q').toString('base64') }));
+  const standard = Buffer.from(JSON.stringify({ IDENTITYTOKEN: '\u00ff\u00ff>?' })).toString('base64');
+  assert.match(standard, /[+/]/); // what only this alphabet has
+  await w.call(`${path}a`, { headers: { 'X-Registry-Auth': standard } });
   await w.call(`${path}a`, login({}));
   assert.deepEqual(asked, [
     { fromImage: 'a', tag: 'sha256:1', auth: { username: 'u', password: 'p', serverAddress: 's' } },
@@ -407,6 +410,7 @@ test('pull: what is asked for; a body and an unreadable login are ignored', asyn
     { fromImage: 'a' },
     { fromImage: 'a' },
     { fromImage: 'a', auth: { username: 'u', password: 'p:q' } },
+    { fromImage: 'a', auth: { identityToken: '\u00ff\u00ff>?' } },
     { fromImage: 'a' },
   ]);
 });

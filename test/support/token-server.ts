@@ -28,6 +28,8 @@ export interface TokenServer extends AsyncDisposable {
 interface Settings {
   users?: Record<string, string>;
   isAnonymousAllowed?: boolean;
+  /** To those who log in with a password. */
+  givesIdentityTokens?: boolean;
 }
 
 const SERVICE = 'test registry';
@@ -57,7 +59,11 @@ export async function startTokenServer(settings: Settings = {}): Promise<TokenSe
     if (user === undefined || (user === '' && !settings.isAnonymousAllowed)) {
       reply(401, { errors: [{ code: 'UNAUTHORIZED', message: 'incorrect username or password' }] });
     } else if (request.method === 'POST') reply(200, { access_token: mint(user, scope), expires_in: 300 });
-    else reply(200, { token: mint(user, scope), expires_in: 300 });
+    else {
+      const isLogin = form.get('offline_token') === 'true' && user !== '' && settings.givesIdentityTokens;
+      const identity = isLogin ? { refresh_token: `identity-of-${user}` } : {};
+      reply(200, { token: mint(user, scope), expires_in: 300, ...identity });
+    }
   }
 
   server.listen(0, '127.0.0.1');
