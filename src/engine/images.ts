@@ -1,5 +1,5 @@
 import { fail } from '../errors.ts';
-import { type Digest, isDigest } from '../lib/digest.ts';
+import type { Digest } from '../lib/digest.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
 import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
@@ -9,7 +9,6 @@ import {
   isTag,
   parseReference,
   type Reference,
-  repositoryOf,
   withDefaultTag,
 } from '../lib/reference.ts';
 import { nowText } from '../lib/time.ts';
@@ -19,7 +18,9 @@ import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
 import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
+import { ImageCopies } from './image-copies.ts';
 import { selectImages } from './image-filters.ts';
+import { ImageNames, missingName, type PointedName } from './image-names.ts';
 import {
   checkRemovalById,
   checkRemovalByName,
@@ -51,11 +52,22 @@ export interface ImageSummary extends ImageView {
   sharedBytes: number;
 }
 
-/** A name, the change that lets it stand for another image, and the image it stood for. */
-interface PointedName {
-  key: string;
-  put: Change;
-  from?: Digest;
+/** An image that came here, with the names that it is to have. */
+export interface Arrival {
+  record: ImageRecord;
+  refs: readonly {
+    ref: Reference;
+    /** What the registry calls it, if it came from one. */
+    digest?: Digest;
+  }[];
+}
+
+/** A name that went from one image to another. */
+export interface MovedName {
+  /** `debian:12` */
+  name: string;
+  from: Digest;
+  to: Digest;
 }
 
 /** What the images need to know of the containers: who stands on an image. */
@@ -67,9 +79,9 @@ export interface ImageUsers {
 export class Images {
   readonly #store: Pick<Store, 'commit'>;
   readonly #images: Table<ImageRecord>;
-  readonly #refs: Table<RefRecord>;
   readonly #layers: Table<LayerRecord>;
-  readonly #sidecars: Pick<Sidecars, 'writeImage' | 'removeImage'>;
+  readonly #names: ImageNames;
+  readonly #copies: ImageCopies;
   readonly #shelf: LayerShelf;
   readonly #events: Events;
   readonly #users: ImageUsers;
@@ -87,9 +99,9 @@ export class Images {
   }) {
     this.#store = o.store;
     this.#images = o.store.table('images');
-    this.#refs = o.store.table('refs');
     this.#layers = o.store.table('layers');
-    this.#sidecars = o.sidecars;
+    this.#names = new ImageNames(o.store);
+    this.#copies = new ImageCopies({ ...o, names: this.#names });
     this.#shelf = o.shelf;
     this.#events = o.events;
     this.#users = o.users;
@@ -98,7 +110,7 @@ export class Images {
 
   /** The image that a tag, digest, ID or ID prefix names; throws `NO_SUCH_IMAGE` (404), 400 for no reference at all. */
   async find(name: string): Promise<ImageRecord> {
-    const found = await this.#lookUp(name);
+    const found = await this.#names.lookUp(name);
     if (found === undefined || !this.#shelf.isIntact(found.diffIds))
       throw fail.noSuchImage(missingName(name));
     return found;
@@ -115,51 +127,24 @@ export class Images {
     return await work(viewOf(await this.find(name), [])); // or the lock would be gone before the work is done
   }
 
-  /** After records were lost: what the copies on disk still know, images with their names, comes back. */
+  /** {@link ImageCopies.rebuild} */
   async rebuild(copies: AsyncIterable<ImageSidecar>): Promise<void> {
-    for await (const { record, names } of copies) {
-      if ((await this.#images.get(record.id)) !== undefined) continue;
-      if (!(await this.#shelf.isWhole(record.diffIds))) continue; // a pull that was never finished, or lost layers
-      const changes: Change[] = [this.#images.put(record.id, record)];
-      for (const name of names) {
-        if ((await this.#refs.get(name)) !== undefined) continue;
-        const { digest } = parseReference(name);
-        const ref: RefRecord = {
-          imageId: record.id,
-          updatedAt: nowText(),
-          previous: [],
-          ...(digest && { digest }),
-        };
-        changes.push(this.#refs.put(name, ref));
-      }
-      await this.#store.commit(changes);
-      this.#log.warn({ image: record.id, names }, 'image record rebuilt from its copy on disk');
-    }
+    await this.#copies.rebuild(copies);
   }
 
-  /**
-   * With all records at hand: makes the copies say the same. What a power cut left between a copy and its record goes
-   * or loses the names that did not come to be.
-   */
+  /** {@link ImageCopies.mend} */
   async mendCopies(copies: AsyncIterable<ImageSidecar>): Promise<void> {
-    const namesById = await this.#namesById();
-    for await (const { record, names } of copies) {
-      const present = await this.#images.get(record.id);
-      const known = new Set(namesById.get(record.id));
-      if (present === undefined) await this.#sidecars.removeImage(record.id);
-      else if (names.length !== known.size || names.some((name) => !known.has(name)))
-        await this.#writeSidecar(present);
-    }
+    await this.#copies.mend(copies);
   }
 
   /** What a full reference stands for at present, if anything. */
   async refOf(ref: Reference): Promise<RefRecord | undefined> {
-    return this.#refs.get(canonicalString(ref));
+    return this.#names.get(ref);
   }
 
   async inspect(name: string): Promise<ImageView> {
     const record = await this.find(name);
-    return viewOf(record, (await this.#namesById()).get(record.id) ?? []);
+    return viewOf(record, (await this.#names.byImage()).get(record.id) ?? []);
   }
 
   /** How an image was made, the last step first. Layers are counted for the steps that made any. */
@@ -184,7 +169,7 @@ export class Images {
 
   /** All images, newest first; throws 400 for a filter that is unknown. */
   async list(o: { filters: Filters; withSharedSize: boolean }): Promise<ImageSummary[]> {
-    const names = await this.#namesById();
+    const names = await this.#names.byImage();
     const all: ImageView[] = [];
     for await (const [, record] of this.#images.entries()) {
       // an image with a hole is as good as absent, and a pull makes it whole
@@ -207,26 +192,37 @@ export class Images {
     await using _lock = await this.#locks.hold('refs');
     const now = nowText();
     const record: ImageRecord = { ...(await this.find(name)), lastTagTime: now };
-    const pointed = await this.#point(ref, { imageId: record.id }, now);
-    await this.#commitNames(record, [pointed], [this.#images.put(record.id, record)]);
+    const pointed = await this.#names.point(ref, { imageId: record.id }, now);
+    await this.#commitNames([record], [pointed]);
     this.#events.emit('image', 'tag', record.id, { name: familiarString(ref), ...labels(record) });
   }
 
   /**
-   * The last step of a pull: one synced batch makes the image and its names visible, whole, and ends the lease.
-   * Every layer is on disk and recorded by then. True if the names stand for it already.
+   * The last step of a pull, a load or a commit: one synced batch makes the images and their names visible, whole, and
+   * makes the changes `also`, such as the end of the lease. Every layer is on disk and recorded by then. What is known
+   * of an image that is here already, such as its manifest, stays. Of several images that want one name the last gets
+   * it. Returns the names that stood for other images until now, and tells nobody else.
    */
-  async adopt(
-    record: ImageRecord,
-    refs: readonly { ref: Reference; digest: Digest }[],
-    also: Change[],
-  ): Promise<void> {
+  async adopt(arrivals: readonly Arrival[], also: readonly Change[]): Promise<MovedName[]> {
     await using _lock = await this.#locks.hold('refs');
     const now = nowText();
-    const pointed: PointedName[] = [];
-    for (const { ref, digest } of refs)
-      pointed.push(await this.#point(ref, { imageId: record.id, digest }, now));
-    await this.#commitNames(record, pointed, [this.#images.put(record.id, record), ...also]);
+    const wanted = new Map(
+      arrivals.flatMap(({ record: { id: imageId }, refs }) =>
+        refs.map(({ ref, digest }) => [
+          canonicalString(ref),
+          { ref, to: { imageId, ...(digest && { digest }) } },
+        ]),
+      ),
+    );
+    const names: PointedName[] = [];
+    for (const { ref, to } of wanted.values()) names.push(await this.#names.point(ref, to, now));
+    const records: ImageRecord[] = [];
+    for (const record of new Map(arrivals.map(({ record }) => [record.id, record])).values())
+      records.push(await this.#withWhatIsKnown(record));
+    await this.#commitNames(records, names, also);
+    return names.flatMap(({ key, from, to }) =>
+      from === undefined ? [] : [{ name: familiarString(parseReference(key)), from, to }],
+    );
   }
 
   /**
@@ -235,16 +231,16 @@ export class Images {
    */
   async remove(name: string, o: { force: boolean }): Promise<Removal[]> {
     await using _lock = await this.#locks.hold('refs');
-    const record = await this.#lookUp(name); // one with a hole, too, can be removed
+    const record = await this.#names.lookUp(name); // one with a hole, too, can be removed
     if (record === undefined) throw fail.noSuchImage(missingName(name));
-    const names = (await this.#namesById()).get(record.id) ?? [];
-    const ref = await this.#refMeant(name);
+    const names = (await this.#names.byImage()).get(record.id) ?? [];
+    const ref = await this.#names.keyMeant(name);
     const done: Removal[] = [];
     const going = ref === undefined ? names : namesGoingWith(ref, names);
     if (ref === undefined) checkRemovalById(record, names, this.#users.usersOf(record.id), o.force);
     else if (isSingle(names) && !o.force) checkRemovalByName(name, record, this.#users.usersOf(record.id));
 
-    const changes = going.map((key) => this.#refs.remove(key));
+    const changes = going.map((key) => this.#names.remove(key));
     // under a container that runs it stays, without a name, whatever the force
     const isLast = going.length === names.length && !this.#isRunning(record);
     if (!isLast) await this.#store.commit(changes);
@@ -255,99 +251,45 @@ export class Images {
       this.#events.emit('image', 'untag', record.id, { name: untagged, ...labels(record) });
     }
     if (!isLast) {
-      await this.#writeSidecar(record);
+      await this.#copies.write(record);
       return done;
     }
-    await this.#sidecars.removeImage(record.id);
+    await this.#copies.remove(record);
     done.push({ deleted: record.id }, ...deletedChains(record, freed));
     this.#events.emit('image', 'delete', record.id, { name: record.id, ...labels(record) });
     this.#log.info({ image: record.id, layers: freed.length }, 'image removed');
     return done;
   }
 
-  async #lookUp(name: string): Promise<ImageRecord | undefined> {
-    if (isDigest(name)) return (await this.#images.get(name)) ?? this.#byReference(name);
-    const isHex = /^[0-9a-f]{1,64}$/.test(name);
-    if (isHex && name.length === 64) return this.#images.get(`sha256:${name}`);
-    const tagged = await this.#byReference(name);
-    if (tagged !== undefined) return tagged;
-    const prefix = /^(?:sha256:)?([0-9a-f]{1,63})$/.exec(name)?.[1];
-    return prefix === undefined ? undefined : this.#byPrefix(prefix);
-  }
-
-  async #byReference(name: string): Promise<ImageRecord | undefined> {
-    const ref = withDefaultTag(parseReference(name));
-    // a digest says more than a tag beside it: `debian:12@sha256:…` is the digest
-    const key = ref.digest === undefined ? canonicalString(ref) : `${repositoryOf(ref)}@${ref.digest}`;
-    const found = await this.#refs.get(key);
-    return found === undefined ? undefined : this.#images.get(found.imageId);
-  }
-
-  async #byPrefix(prefix: string): Promise<ImageRecord | undefined> {
-    let found: ImageRecord | undefined;
-    for await (const [, record] of this.#images.entries({ prefix: `sha256:${prefix}` })) {
-      if (found !== undefined) return undefined;
-      found = record;
-    }
-    return found;
-  }
-
-  /** The key of the ref that a name means, or undefined where it means the image itself. */
-  async #refMeant(name: string): Promise<string | undefined> {
-    if (isDigest(name) || /^[0-9a-f]{64}$/.test(name)) return undefined;
-    const ref = withDefaultTag(parseReference(name));
-    const key = ref.digest === undefined ? canonicalString(ref) : `${repositoryOf(ref)}@${ref.digest}`;
-    return (await this.#refs.get(key)) === undefined ? undefined : key;
-  }
-
-  /** Canonical names of every image that has one. */
-  async #namesById(): Promise<Map<string, string[]>> {
-    const names = new Map<string, string[]>();
-    for await (const [key, { imageId }] of this.#refs.entries()) {
-      const known = names.get(imageId);
-      if (known === undefined) names.set(imageId, [key]);
-      else known.push(key);
-    }
-    return names;
-  }
-
-  /** Lets a name stand for an image, the one before kept as its previous generation. */
-  async #point(ref: Reference, to: { imageId: Digest; digest?: Digest }, now: string): Promise<PointedName> {
-    const key = canonicalString(ref);
-    const before = await this.#refs.get(key);
-    const isMove = before !== undefined && before.imageId !== to.imageId;
-    const previous = isMove
-      ? [{ imageId: before.imageId, ...(before.digest && { digest: before.digest }), until: now }]
-      : (before?.previous ?? []);
-    const digest = to.digest ?? (isMove ? undefined : before?.digest);
-    const put = this.#refs.put(key, {
-      imageId: to.imageId,
-      ...(digest && { digest }),
-      updatedAt: now,
-      previous,
-    });
-    return { key, put, ...(isMove && { from: before.imageId }) };
-  }
-
   /**
-   * Gives an image names. Its copy comes first: a database that is lost afterwards can be rebuilt with it. The copies
-   * of the images that had these names come last: until then two of them claim a name, but none is without.
+   * Gives images names, in one batch with `also`. Their copies come first: a database that is lost afterwards can be
+   * rebuilt with them. The copies of the images that had these names come last: until then two of them claim a name,
+   * but none is without.
    */
-  async #commitNames(record: ImageRecord, names: readonly PointedName[], also: Change[]): Promise<void> {
-    await this.#writeSidecar(
-      record,
-      names.map(({ key }) => key),
-    );
-    await this.#store.commit([...also, ...names.map(({ put }) => put)]);
+  async #commitNames(
+    records: readonly ImageRecord[],
+    names: readonly PointedName[],
+    also: readonly Change[] = [],
+  ): Promise<void> {
+    for (const record of records) {
+      const coming = names.filter(({ to }) => to === record.id);
+      await this.#copies.write(
+        record,
+        coming.map(({ key }) => key),
+      );
+    }
+    const puts = records.map((record) => this.#images.put(record.id, record));
+    await this.#store.commit([...puts, ...also, ...names.map(({ put }) => put)]);
     for (const id of new Set(names.flatMap(({ from }) => from ?? []))) {
       const before = await this.#images.get(id);
-      if (before !== undefined) await this.#writeSidecar(before);
+      if (before !== undefined) await this.#copies.write(before);
     }
   }
 
-  async #writeSidecar(record: ImageRecord, added: readonly string[] = []): Promise<void> {
-    const names = new Set([...((await this.#namesById()).get(record.id) ?? []), ...added]);
-    await this.#sidecars.writeImage(record, [...names]);
+  /** A record that comes anew may lack what the one that is here has, and may know better what both have. */
+  async #withWhatIsKnown(record: ImageRecord): Promise<ImageRecord> {
+    const known = await this.#images.get(record.id);
+    return known === undefined ? record : { ...known, ...record, pulledAt: known.pulledAt };
   }
 
   #isRunning({ id }: ImageRecord): boolean {
@@ -381,12 +323,6 @@ function targetReference({ repo, tag }: { repo: string; tag: string }): Referenc
   if (tag === '') return withDefaultTag(ref);
   if (!isTag(tag)) throw fail.badRequest('invalid tag format');
   return { ...ref, tag };
-}
-
-function missingName(name: string): string {
-  if (isDigest(name)) return name;
-  if (/^[0-9a-f]{64}$/.test(name)) return `sha256:${name}`;
-  return familiarString(withDefaultTag(parseReference(name)));
 }
 
 function labels(record: ImageRecord): Record<string, string> {

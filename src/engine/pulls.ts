@@ -156,7 +156,7 @@ export class Pulls {
     try {
       const fetchedBytes = await this.#bringLayers({ ...o, lease, report }, layers);
       const record = (await this.#images.byId(remote.configDigest)) ?? (await this.#recordOf(remote));
-      await this.#images.adopt(record, names, await this.#shelf.leaseEnds(lease));
+      await this.#images.adopt([{ record, refs: names }], await this.#shelf.leaseEnds(lease));
       this.#shelf.release(lease);
       return fetchedBytes;
     } catch (cause) {

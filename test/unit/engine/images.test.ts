@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { shortDigest } from '../../../src/lib/digest.ts';
 import { silentLog } from '../../../src/lib/log.ts';
+import { parseReference, withDefaultTag } from '../../../src/lib/reference.ts';
 import type { ImageRecord, RefRecord } from '../../../src/store/records.ts';
 import { Sidecars } from '../../../src/store/sidecars.ts';
 import { World } from '../../support/engine-world.ts';
+import { imageRecord } from '../../support/image-records.ts';
 
 const noFilters: ReadonlyMap<string, readonly string[]> = new Map();
 
@@ -94,6 +96,30 @@ test('a name that moves leaves its image, in the records and in their copies', a
   await images.tag(id, { repo: 'app', tag: 'latest' });
   assert.deepEqual((await images.inspect('app')).record.id, id);
   assert.ok(!(await copies(world)).get(newer.configDigest)?.includes('docker.io/library/app:latest'));
+});
+
+test('several images come in at once, without digests: names move, the last of two gets one, what is known stays', async () => {
+  const { world, images, id } = await withApp();
+  await using _ = world;
+  const { record: app } = await images.inspect('app');
+  const { manifest: _manifest, ...bare } = app;
+  const other = imageRecord({ config: { author: 'x' }, diffIds: app.diffIds });
+  const ref = (name: string) => ({ ref: withDefaultTag(parseReference(name)) });
+  const moved = await images.adopt(
+    [
+      { record: { ...bare, pulledAt: 'later' }, refs: [ref('copy'), ref('both')] },
+      { record: other, refs: [ref('app'), ref('both'), ref('app')] },
+      { record: bare, refs: [ref('third')] },
+    ],
+    [],
+  );
+  assert.deepEqual(moved, [{ name: 'app:latest', from: id, to: other.id }]);
+  assert.deepEqual((await images.inspect(id)).repoTags, ['copy:latest', 'third:latest']);
+  assert.deepEqual((await images.inspect(other.id)).repoTags, ['app:latest', 'both:latest']);
+  assert.deepEqual((await images.inspect(id)).record, app);
+  const names = (await copies(world)).get(id)?.filter((name) => !name.includes('@'));
+  assert.deepEqual(names, ['docker.io/library/copy:latest', 'docker.io/library/third:latest']);
+  await world.assertSettled('after they came');
 });
 
 test('tags that are none', async () => {
