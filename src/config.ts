@@ -34,6 +34,8 @@ export interface Config {
   readonly maxConcurrentDownloads: number;
   readonly maxDownloadAttempts: number;
   readonly pullLeaseMs: number;
+  /** Undefined: nothing is spooled. */
+  readonly pullSpoolAboveBytes: number | undefined;
   /** A key of `runtimes`. */
   readonly defaultRuntime: string;
   /** crun and runc among them. */
@@ -120,6 +122,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): C
     maxConcurrentDownloads: keys['max-concurrent-downloads'] ?? board.pull.parallelDownloads,
     maxDownloadAttempts: keys['max-download-attempts'],
     pullLeaseMs: keys['pull-lease-seconds'] * 1000,
+    pullSpoolAboveBytes: parseSize(keys['pull-spool-above'] ?? ''),
     ...runtimesOf(keys),
     cgroupParent: keys['cgroup-parent'],
     logDriver: keys['log-driver'],

@@ -195,6 +195,8 @@ export const fail = {
   unsupportedImage: (message: string) => new Failure('UNSUPPORTED_IMAGE', 400, message),
   verification: (what: 'filesystem layer' | 'image config' | 'manifest', digest: string) =>
     new Failure('CORRUPT', 500, `${what} verification failed for digest ${digest}`),
+  layerTooLarge: (maxBytes: number) =>
+    new Failure('LAYER_TOO_LARGE', 500, `the layer is larger than ${maxBytes} bytes`),
   corrupt: (message: string, cause?: unknown) => new Failure('CORRUPT', 500, message, { cause }),
 
   // the host

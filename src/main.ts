@@ -78,6 +78,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       parallelDownloads: config.maxConcurrentDownloads,
       supervisorCompat: config.supervisorCompat,
       pullLeaseMs: config.pullLeaseMs,
+      pullSpoolAboveBytes: config.pullSpoolAboveBytes,
       containers: {
         cgroupParent: config.cgroupParent,
         // conmon has no generations: what they may hold together bounds the one file

@@ -42,6 +42,14 @@ export const cgroupPath = says((value) =>
 );
 export const label = says((value) => (/^[^=]+=/.test(value) ? undefined : 'must have the form KEY=VALUE'));
 
+/** A size that is not less than this one. */
+export const sizeFrom = (least: string) =>
+  says((value) =>
+    (parseSize(value) ?? -1) >= (parseSize(least) ?? 0)
+      ? undefined
+      : `must be a size of at least ${least}, such as 10m`,
+  );
+
 /** Where the API can be served. */
 export const host = says((value) => {
   if (value.startsWith('tcp://')) return 'tcp:// is not offered without mutual TLS: use unix:// or fd://';
@@ -82,13 +90,7 @@ export const runtime = z.strictObject(
 /** `log-opts` of json-file. */
 export const logOptions = z.strictObject(
   {
-    'max-size': z.optional(
-      text('a size').check(
-        says((value) =>
-          (parseSize(value) ?? 0) >= 16384 ? undefined : 'must be a size of at least 16k, such as 10m',
-        ),
-      ),
-    ),
+    'max-size': z.optional(text('a size').check(sizeFrom('16k'))),
     'max-file': z.optional(
       text('a number').check(
         says((value) => (/^[1-9]\d{0,2}$/.test(value) ? undefined : 'must be a number from 1 to 999')),

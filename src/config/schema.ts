@@ -13,6 +13,7 @@ import {
   mirror,
   registryHost,
   runtime,
+  sizeFrom,
   text,
   texts,
   toggle,
@@ -174,6 +175,14 @@ export const sections = {
       argument: 'SECONDS',
       unit: 'seconds',
       about: 'How long the finished layers of a pull that died wait for the next try',
+    }),
+    'pull-spool-above': z.optional(text('a size').check(sizeFrom('1m'))).register(keyFacts, {
+      flag: 'pull-spool-above',
+      takes: 'value',
+      argument: 'SIZE',
+      fallback: 'never',
+      about:
+        'Keep the compressed bytes of larger layers on disk while they are fetched (such as 64m), so that a restart of the daemon does not begin them anew; each of these bytes is written to the flash once more',
     }),
   },
   Containers: {

@@ -24,6 +24,8 @@ import { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
 import { Pulls } from './pulls.ts';
 import { Recovery } from './recovery.ts';
+import { Space } from './space.ts';
+import { Spools } from './spools.ts';
 import { Streams } from './streams.ts';
 import { Volumes } from './volumes.ts';
 import { Waiters } from './waiters.ts';
@@ -32,7 +34,7 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
-  registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
+  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
   bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
@@ -44,6 +46,8 @@ export interface EngineOptions {
   supervisorCompat: boolean;
   /** How long the layers of a pull that died wait for the next try. */
   pullLeaseMs: number;
+  /** Larger blobs are spooled; none if undefined. */
+  pullSpoolAboveBytes: number | undefined;
   containers: LaunchDefaults;
   log: (part: string) => Log;
 }
@@ -90,8 +94,22 @@ export class Engine implements AsyncDisposable {
     const sidecars = new Sidecars({ dataRoot, log: o.log('store') });
     const records = await ContainerRecords.open({ store, sidecars });
     const disposal = new Disposal();
+    const space = new Space(dataRoot);
+    const spools = await Spools.open({
+      dataRoot,
+      aboveBytes: o.pullSpoolAboveBytes,
+      room: space,
+      log: o.log('layers'),
+    });
     const shelf = disposal.use(
-      new LayerShelf({ store, layers, users: records, leaseMs: o.pullLeaseMs, log: o.log('layers') }),
+      new LayerShelf({
+        store,
+        layers,
+        users: records,
+        spools,
+        leaseMs: o.pullLeaseMs,
+        log: o.log('layers'),
+      }),
     );
     const images = new Images({ store, sidecars, shelf, events, users: records, log: o.log('images') });
     const volumes = new Volumes({ store, dataRoot, events });
@@ -137,7 +155,7 @@ export class Engine implements AsyncDisposable {
         images,
         shelf,
         events,
-        dataRoot,
+        space,
         host: host.platform,
         parallelDownloads: o.parallelDownloads,
         tellsTotal: o.supervisorCompat,

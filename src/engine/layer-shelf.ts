@@ -1,26 +1,19 @@
 import type { Readable } from 'node:stream';
-import { Failure, fail } from '../errors.ts';
+import { codeOf, fail } from '../errors.ts';
 import type { Compression } from '../layers/decompression.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
-import { abortable, Locks } from '../lib/locks.ts';
+import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import { collect, type Garbage } from '../store/collection.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
+import { LayerFetches, type LayerSource } from './layer-fetches.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
-
-/** Where a missing layer comes from. The stream must fail by itself if it is not what was asked for. */
-export interface LayerSource {
-  diffId: Digest;
-  /** Digest of the bytes of the stream, remembered so that the layer can be fetched again; if it is known. */
-  blob?: Digest;
-  compression: 'gzip' | 'zstd' | 'none';
-  open(signal: AbortSignal): Readable;
-}
+import type { Spools } from './spools.ts';
 
 /** Diff IDs that must stay although no image names them: those of every container. */
 export interface LayerUsers {
@@ -28,12 +21,6 @@ export interface LayerUsers {
 }
 
 type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'list' | 'remove' | 'sweepStaging'>;
-
-interface Fetch {
-  done: Promise<LayerRecord>;
-  abort: AbortController;
-  waiters: Set<(compressedBytes: number) => void>;
-}
 
 /**
  * The layers on disk and those under way. A layer is here once its directory is synced and its record committed;
@@ -46,9 +33,10 @@ export class LayerShelf {
   readonly #leases: Table<LeaseRecord>;
   readonly #layers: ShelfLayers;
   readonly #users: LayerUsers;
+  readonly #spools: Pick<Spools, 'through' | 'has' | 'drop' | 'sweep'>;
   readonly #leaseMs: number;
   readonly #log: Log;
-  readonly #fetches = new Map<Digest, Fetch>();
+  readonly #fetches: LayerFetches;
   /** Between "is it there?" and "it is leased", nobody may collect. */
   readonly #locks = new Locks();
   /** Leases of pulls under way in this process, which live whatever the clock says. */
@@ -59,13 +47,28 @@ export class LayerShelf {
   #expiry: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  constructor(o: { store: Store; layers: ShelfLayers; users: LayerUsers; leaseMs: number; log: Log }) {
+  constructor(o: {
+    store: Store;
+    layers: ShelfLayers;
+    users: LayerUsers;
+    spools: Pick<Spools, 'through' | 'has' | 'drop' | 'sweep'>;
+    leaseMs: number;
+    log: Log;
+  }) {
     this.#store = o.store;
     this.#records = o.store.table('layers');
     this.#images = o.store.table('images');
     this.#leases = o.store.table('leases');
     this.#layers = o.layers;
     this.#users = o.users;
+    this.#spools = o.spools;
+    this.#fetches = new LayerFetches({
+      layers: o.layers,
+      spools: o.spools,
+      present: (diffId) => this.#records.get(diffId),
+      settle: (staged, blob) => this.#settle(staged, blob),
+      log: o.log,
+    });
     this.#leaseMs = o.leaseMs;
     this.#log = o.log;
   }
@@ -149,13 +152,13 @@ export class LayerShelf {
   }
 
   /**
-   * A pull gave up. Layers it finished stay under its lease for the next try, unless the disk is full or there are
-   * none: then all of it goes at once.
+   * A pull gave up. Layers it finished, and spools of those it did not, stay under its lease for the next try, unless
+   * the disk is full or there are none: then all of it goes at once.
    */
   async abandon(lease: LeaseRecord, cause: unknown): Promise<void> {
-    const isFull = cause instanceof Failure && cause.code === 'NO_SPACE';
     const finished = await Promise.all(lease.diffIds.map((diffId) => this.#records.get(diffId)));
-    if (isFull || finished.every((record) => record === undefined)) return this.drop(lease);
+    const isEmpty = finished.every((record) => record === undefined) && !this.#spools.has(lease.diffIds);
+    if (isEmpty || isNoSpace(cause)) return this.drop(lease);
     this.release(lease);
     await this.collect(); // sets the alarm for the lease's end
   }
@@ -172,26 +175,7 @@ export class LayerShelf {
     lease: LeaseRecord,
     o: { onProgress(compressedBytes: number): void; signal: AbortSignal },
   ): Promise<LayerRecord> {
-    for (;;) {
-      o.signal.throwIfAborted();
-      if (this.#isClosed) throw fail.host('the engine is shutting down');
-      const running = this.#fetches.get(source.diffId) ?? this.#begin(source, lease);
-      running.waiters.add(o.onProgress);
-      try {
-        return await abortable(running.done, o.signal);
-      } catch (cause) {
-        // the one who began it left in the instant in which this one joined: begin anew
-        if (running.abort.signal.aborted && !o.signal.aborted) continue;
-        throw cause;
-      } finally {
-        running.waiters.delete(o.onProgress);
-        if (running.waiters.size === 0) {
-          running.abort.abort(new Error('nobody waits for this layer any more'));
-          // one that was just being published still comes to be, and must do so under the lease
-          await running.done.catch(() => {});
-        }
-      }
-    }
+    return this.#fetches.fetch(source, lease, o);
   }
 
   /**
@@ -268,51 +252,7 @@ export class LayerShelf {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#expiry);
-    const fetches = [...this.#fetches.values()];
-    for (const { abort } of fetches) abort.abort(new Error('the engine is shutting down'));
-    await Promise.allSettled(fetches.map(({ done }) => done));
-  }
-
-  #begin(source: LayerSource, lease: LeaseRecord): Fetch {
-    const abort = new AbortController();
-    const waiters: Fetch['waiters'] = new Set();
-    const onProgress = (bytes: number) => {
-      for (const tell of waiters) tell(bytes);
-    };
-    const done = this.#bring(source, lease, onProgress, abort.signal).finally(() =>
-      this.#fetches.delete(source.diffId),
-    );
-    done.catch(() => {}); // every waiter may have left by the time it fails
-    const fetch: Fetch = { done, abort, waiters };
-    this.#fetches.set(source.diffId, fetch);
-    return fetch;
-  }
-
-  async #bring(
-    source: LayerSource,
-    lease: LeaseRecord,
-    onProgress: (bytes: number) => void,
-    signal: AbortSignal,
-  ): Promise<LayerRecord> {
-    const { diffId, blob, compression } = source;
-    // another pull may have finished it since the caller looked; from here on nobody else brings it
-    const present = await this.#records.get(diffId);
-    if (present !== undefined) return present;
-    const extract = () =>
-      this.#layers.extract(source.open(signal), {
-        leaseId: lease.id,
-        compression,
-        diffId,
-        onProgress,
-        signal,
-      });
-    const staged = await extract().catch((cause: unknown) => {
-      const isCorrupt = cause instanceof Failure && cause.code === 'CORRUPT';
-      if (!isCorrupt || signal.aborted) throw cause;
-      this.#log.warn({ layer: diffId, err: cause }, 'a layer came in damaged: fetching it once more');
-      return extract();
-    });
-    return await this.#settle(staged, blob);
+    await this.#fetches[Symbol.asyncDispose]();
   }
 
   /** What is unpacked becomes a layer, unless the same one came by another way meanwhile. */
@@ -326,7 +266,14 @@ export class LayerShelf {
     const { dirId, diffId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
     const blobs = blob === undefined ? [] : [blob];
     const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs, createdAt: nowText() };
-    await this.#store.commit([this.#records.put(diffId, record)]);
+    try {
+      await this.#store.commit([this.#records.put(diffId, record)]);
+    } catch (cause) {
+      // a disk that is full for the record is not to keep the layer that nobody will find
+      if ((await this.#records.get(diffId)) === undefined) await this.#layers.remove(dirId);
+      throw cause;
+    }
+    await this.#spools.drop(diffId);
     this.#lost.delete(diffId);
     return record;
   }
@@ -370,6 +317,10 @@ export class LayerShelf {
     const gone = garbage.layers.map(({ diffId }) => this.#records.remove(diffId));
     if (changes.length + ended.length + gone.length > 0)
       await this.#store.commit([...changes, ...ended, ...gone]);
+    const left = leases.filter(
+      ({ id }) => id !== without.lease && !garbage.leases.some((gone) => gone.id === id),
+    );
+    await this.#spools.sweep(new Set(left.flatMap(({ diffIds }) => diffIds)));
     this.#scheduleExpiry(garbage.nextExpiryMs);
     return garbage;
   }
@@ -382,6 +333,14 @@ export class LayerShelf {
       this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));
     }, wait).unref();
   }
+}
+
+/** Whatever it is that failed: unpacking, a copy of a record, a commit. */
+function isNoSpace(cause: unknown): boolean {
+  if (!(cause instanceof Error)) return false;
+  const code = codeOf(cause);
+  if (code === 'NO_SPACE' || code === 'ENOSPC' || code === 'EDQUOT') return true;
+  return /no space left on device/i.test(cause.message) || isNoSpace(cause.cause);
 }
 
 async function all<T>(table: Table<T>): Promise<T[]> {

@@ -1,11 +1,9 @@
-import { fail } from '../errors.ts';
-import { spaceOf } from '../host/files.ts';
+import { Failure, fail } from '../errors.ts';
 import { type Digest, isDigest } from '../lib/digest.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
 import { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import { normalize, type Platform, parsePlatform } from '../lib/platform.ts';
-import { formatBytes } from '../lib/progress-bar.ts';
 import {
   canonicalString,
   familiarName,
@@ -19,9 +17,11 @@ import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../re
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import type { Events } from './events.ts';
 import type { Images } from './images.ts';
+import type { LayerSource } from './layer-fetches.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
+import type { Space } from './space.ts';
 
 /** What a client asks for: `fromImage` may carry a tag or digest itself, `tag` may be a digest. */
 export interface PullRequest {
@@ -51,22 +51,22 @@ interface Pull {
  * Whatever dies before leaves a lease and nothing that anyone can see.
  */
 export class Pulls {
-  readonly #registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
+  readonly #registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>;
   readonly #images: Images;
   readonly #shelf: LayerShelf;
   readonly #events: Events;
-  readonly #dataRoot: string;
+  readonly #space: Space;
   readonly #host: Platform;
   readonly #downloads: Semaphore;
   readonly #tellsTotal: boolean;
   readonly #log: Log;
 
   constructor(o: {
-    registry: Pick<Registry, 'resolve' | 'tags' | 'blob'>;
+    registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>;
     images: Images;
     shelf: LayerShelf;
     events: Events;
-    dataRoot: string;
+    space: Space;
     host: Platform;
     parallelDownloads: number;
     /** For balena-style supervisors: progress of the pull as a whole. */
@@ -77,7 +77,7 @@ export class Pulls {
     this.#images = o.images;
     this.#shelf = o.shelf;
     this.#events = o.events;
-    this.#dataRoot = o.dataRoot;
+    this.#space = o.space;
     this.#host = o.host;
     this.#downloads = new Semaphore(o.parallelDownloads);
     this.#tellsTotal = o.tellsTotal;
@@ -178,7 +178,10 @@ export class Pulls {
       }
     }
     const totalBytes = missing.reduce((sum, [{ size }]) => sum + size, 0);
-    await this.#checkSpace(totalBytes);
+    await this.#checkSpace(
+      pull,
+      missing.map(([layer]) => layer),
+    );
     const failure = new AbortController();
     const signal = AbortSignal.any([pull.signal, failure.signal]);
     const fetches = missing.map(([layer, report]) =>
@@ -195,21 +198,26 @@ export class Pulls {
     report: LayerReport,
   ): Promise<void> {
     await using _place = await this.#downloads.hold({ signal });
-    await this.#shelf.fetch(
-      {
-        diffId: layer.diffId,
-        blob: layer.digest,
-        compression: layer.compression,
-        open: (signal) =>
-          this.#registry.blob(ref, layer, {
-            ...(auth && { auth }),
-            signal,
-            onRetry: (_attempt, secondsLeft) => report.retrying(secondsLeft),
-          }),
-      },
-      lease,
-      { onProgress: report.downloading, signal },
-    );
+    const source: LayerSource = {
+      diffId: layer.diffId,
+      blob: layer.digest,
+      compression: layer.compression,
+      sizeBytes: layer.size,
+      maxBytes: () => this.#space.limitFor(layer.size),
+      open: (signal, kept) =>
+        this.#registry.blob(ref, layer, {
+          ...(auth && { auth }),
+          ...(kept && { kept }),
+          signal,
+          onRetry: (_attempt, secondsLeft) => report.retrying(secondsLeft),
+        }),
+    };
+    try {
+      await this.#shelf.fetch(source, lease, { onProgress: report.downloading, signal });
+    } catch (cause) {
+      const isFull = cause instanceof Failure && /^(?:NO_SPACE|LAYER_TOO_LARGE)$/.test(cause.code);
+      throw isFull ? this.#space.failureOf(cause) : cause;
+    }
     report.done();
   }
 
@@ -235,13 +243,15 @@ export class Pulls {
     };
   }
 
-  /** Unpacked layers are never smaller than what is fetched, so this much at least must be free. */
-  async #checkSpace(neededBytes: number): Promise<void> {
-    const { freeBytes } = await spaceOf(this.#dataRoot);
-    if (neededBytes <= freeBytes) return;
-    throw fail.noSpace(
-      `no space left on device: the layers need at least ${formatBytes(neededBytes)}, ${formatBytes(freeBytes)} are free in ${this.#dataRoot}`,
-    );
+  async #checkSpace({ ref, auth, signal }: Pull, layers: readonly LayerDescriptor[]): Promise<void> {
+    const coming = layers.map((layer) => ({
+      sizeBytes: layer.size,
+      unpackedBytes: async () => {
+        await using _place = await this.#downloads.hold({ signal });
+        return await this.#registry.unpackedBytes(ref, layer, { ...(auth && { auth }), signal });
+      },
+    }));
+    await this.#space.check(familiarString(ref), coming);
   }
 }
 

@@ -6,7 +6,7 @@ import type { TarEntry } from '../lib/tar.ts';
 import { type TarSink, TarWalker } from '../lib/tar-walker.ts';
 import type { Compression } from './decompression.ts';
 import { LayerDisk } from './layer-disk.ts';
-import { nameText } from './layer-paths.ts';
+import { cleanName, nameText } from './layer-paths.ts';
 import { LayerTree, type OpenFile } from './layer-tree.ts';
 import { TarSplit } from './tar-split.ts';
 import { TarSplitWriter, writeWhole } from './tar-split-writer.ts';
@@ -74,8 +74,7 @@ export class Extraction implements TarSink, Disposable {
   /** The next bytes of the tar. */
   push(bytes: Buffer): void {
     this.#tarBytes += bytes.length;
-    if (this.#tarBytes > this.#maxBytes)
-      throw fail.corrupt(`the layer is larger than ${this.#maxBytes} bytes`);
+    if (this.#tarBytes > this.#maxBytes) throw fail.layerTooLarge(this.#maxBytes);
     this.#hash.update(bytes);
     this.#translating(() => this.#walker.push(bytes));
   }
@@ -188,10 +187,16 @@ const refusals = new Set(
   'EEXIST EFBIG EINVAL EISDIR ELOOP EMLINK ENAMETOOLONG ENOENT ENOTDIR ENOTEMPTY ERANGE E2BIG'.split(' '),
 );
 
+function callOf(cause: unknown): string {
+  return cause instanceof Error && 'syscall' in cause ? String(cause.syscall) : 'write';
+}
+
 function extractionFailure(cause: unknown, entryName: string): unknown {
   const code = codeOf(cause);
   if (cause instanceof Failure || code === undefined) return cause;
   const message = `cannot unpack ${nameText(entryName)}: ${messageOf(cause)}`;
-  if (code === 'ENOSPC' || code === 'EDQUOT') return fail.noSpace(`no space left on device: ${message}`);
+  // as Go words it, because clients look for that
+  const full = { ENOSPC: 'no space left on device', EDQUOT: 'disk quota exceeded' }[code];
+  if (full !== undefined) return fail.noSpace(`${callOf(cause)} /${nameText(cleanName(entryName))}: ${full}`);
   return refusals.has(code) ? fail.corrupt(message, cause) : fail.host(message, cause);
 }

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { fail, messageOf } from '../errors.ts';
+import { Failure, fail, messageOf } from '../errors.ts';
 import { spawnSealed } from '../host/spawn.ts';
 import { withResolvers } from '../lib/promises.ts';
 
@@ -97,12 +97,9 @@ async function start({ path, nodeFlags }: ChildProgram, job: object): Promise<Ch
  */
 async function feed(input: Readable, child: Child): Promise<unknown> {
   let inputError: unknown = input.errored ?? undefined;
-  let isChildGone = false;
-  child.stdin.once('close', () => {
-    isChildGone = true;
-  });
   input.once('error', (cause) => {
-    if (!isChildGone) inputError = cause;
+    // if the child's end broke first, this is only its echo
+    if (!child.stdin.destroyed) inputError = cause;
   });
   try {
     await pipeline(input, child.stdin);
@@ -148,5 +145,6 @@ async function endOf(child: Child): Promise<number | string> {
 function failureOf({ code, message }: { code: string; message: string }): Error {
   if (code === 'CORRUPT') return fail.corrupt(message);
   if (code === 'NO_SPACE') return fail.noSpace(message);
+  if (code === 'LAYER_TOO_LARGE') return new Failure(code, 500, message);
   return code === 'HOST' ? fail.host(message) : new Error(message);
 }

@@ -101,7 +101,8 @@ export class Layers {
   /**
    * Unpacks one layer: compressed bytes in, a staged directory out, its tar proven to be `diffId` where that is known
    * beforehand. The input fails by itself if it is not what was asked for, and then this fails with its error. Waits
-   * for its turn; after a failure or an abort nothing is left. `maxBytes` is the most that the tar may have.
+   * for its turn; after a failure or an abort nothing is left. `maxBytes` is the most that the tar may have, asked for when
+   * its turn has come: more is `LAYER_TOO_LARGE`.
    */
   async extract(
     input: Readable,
@@ -109,7 +110,7 @@ export class Layers {
       leaseId: string;
       compression: Compression;
       diffId?: Digest;
-      maxBytes?: number;
+      maxBytes?: number | (() => Promise<number>);
       onProgress?: (compressedBytes: number) => void;
       signal: AbortSignal;
     },
@@ -120,7 +121,8 @@ export class Layers {
       const dirId = newDirId();
       const directory = await this.#stage(o.leaseId, dirId);
       try {
-        const { compression, maxBytes, onProgress, signal } = o;
+        const { compression, onProgress, signal } = o;
+        const maxBytes = typeof o.maxBytes === 'function' ? await o.maxBytes() : o.maxBytes;
         const job: ExtractionJob = { directory, compression, ...(maxBytes !== undefined && { maxBytes }) };
         const what = 'unpacking a layer';
         const layer = await runChild<ExtractedLayer>(this.#extractor, job, {
@@ -326,6 +328,7 @@ async function* tarOf(directory: string): AsyncGenerator<Buffer, void, undefined
 function hostFailure(what: string, cause: unknown): Failure {
   if (cause instanceof Failure) return cause;
   const code = codeOf(cause);
-  if (code === 'ENOSPC' || code === 'EDQUOT') return fail.noSpace(`no space left on device: ${what}`);
+  if (code === 'ENOSPC') return fail.noSpace(`${what}: no space left on device`);
+  if (code === 'EDQUOT') return fail.noSpace(`${what}: disk quota exceeded`);
   return fail.host(`${what}: ${messageOf(cause)}`, cause);
 }

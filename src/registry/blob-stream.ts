@@ -13,10 +13,18 @@ export interface BlobPart {
   readonly startsAt: number;
 }
 
+/** The beginning of a blob that the caller has from an earlier try; the digest will tell whether it is right. */
+export interface KeptPart {
+  readonly bytes: number;
+  read(): AsyncIterable<Buffer>;
+}
+
 /** What to fetch, from where, and how hard to try. */
 export interface BlobRequest {
   readonly digest: Digest;
   readonly size: number;
+  /** Given first; what it lacks is fetched, all of it if it cannot be read. */
+  readonly kept?: KeptPart | undefined;
   /** Opens the blob at an offset, at one of `sourceCount` sources. Throws a {@link Setback}. */
   open(offset: number, source: number, o: { signal: AbortSignal }): Promise<BlobPart>;
   readonly sourceCount: number;
@@ -73,13 +81,44 @@ async function* verified(request: BlobRequest, signal: AbortSignal): AsyncGenera
   const hash = createHash('sha256');
   const progress = { offset: 0, source: request.firstSource };
   let last: Buffer | undefined;
-  for await (const chunk of persistent(request, progress, signal)) {
+  for await (const chunk of whole(request, progress, signal)) {
     hash.update(chunk);
     if (progress.offset < request.size) yield chunk;
     else last = chunk;
   }
   if (`sha256:${hash.digest('hex')}` !== request.digest) throw request.onMismatch(progress.source);
   if (last !== undefined) yield last;
+}
+
+async function* whole(
+  request: BlobRequest,
+  progress: { offset: number; source: number },
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  if (request.kept !== undefined) yield* readKept(request.kept, request, progress, signal);
+  yield* persistent(request, progress, signal);
+}
+
+/** What can be read of it: whatever stops that, the rest comes from where everything else does. */
+async function* readKept(
+  kept: KeptPart,
+  { size }: BlobRequest,
+  progress: { offset: number },
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const chunks = kept.read()[Symbol.asyncIterator]();
+  try {
+    while (progress.offset < size) {
+      const next = await chunks.next().catch(() => undefined);
+      signal.throwIfAborted();
+      if (next === undefined || next.done === true) return;
+      const chunk = next.value.subarray(0, size - progress.offset);
+      progress.offset += chunk.length;
+      yield chunk;
+    }
+  } finally {
+    await chunks.return?.();
+  }
 }
 
 /** Exactly `size` bytes in order: resumes after each setback, waits, changes the source, and gives up in the end. */

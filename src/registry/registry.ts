@@ -5,7 +5,8 @@ import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
-import { type BlobPart, blobStream } from './blob-stream.ts';
+import { MOST_HINT_BYTES, sizeHintRanges, unpackedSize } from '../lib/unpacked-size.ts';
+import { type BlobPart, blobStream, type KeptPart } from './blob-stream.ts';
 import { Client } from './client.ts';
 import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
@@ -23,7 +24,7 @@ import {
 import { type Search, Searches, type SearchResult } from './search.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
-import { type Answer, discard, Transport } from './transport.ts';
+import { type Answer, discard, readBounded, Transport } from './transport.ts';
 
 export type { Inspection } from './inspection.ts';
 export type { LayerDescriptor } from './manifest.ts';
@@ -52,6 +53,8 @@ type Wanted = Pick<Descriptor, 'digest' | 'size'>;
 const HUB = 'https://registry-1.docker.io';
 const HUB_INDEX = 'https://index.docker.io';
 const MOST_DAMAGED = 64;
+/** A hint that takes longer is not worth waiting for. */
+const LONGEST_HINT_WAIT_MS = 5000;
 
 /**
  * The client of OCI registries (distribution-spec v1.1). It resolves names to checked descriptions and gives blobs
@@ -159,7 +162,7 @@ export class Registry {
   /**
    * A blob as a stream that ends cleanly only if its length and sha256 are right. Broken connections are resumed
    * inside it. It holds at most 128 KiB besides what sockets buffer. A stream that fails with `CORRUPT` may be asked
-   * for once more: the next one does not begin with a mirror.
+   * for once more: the next one does not begin with a mirror. What is `kept` of it is not fetched again.
    */
   blob(
     ref: Reference,
@@ -168,12 +171,42 @@ export class Registry {
       auth?: RegistryAuth;
       signal: AbortSignal;
       onRetry?: (attempt: number, secondsLeft: number) => void;
+      kept?: KeptPart;
     },
   ): Readable {
     return this.#stream({ ref, auth: o.auth, signal: o.signal }, d, {
       onRetry: o.onRetry,
+      kept: o.kept,
       mismatch: fail.verification('filesystem layer', d.digest),
     });
+  }
+
+  /**
+   * The least that a layer unpacks to, found with a request for a few bytes of it; its packed size where those cannot
+   * be had: it is only a hint, and whatever is wrong with the registry the pull will tell.
+   */
+  async unpackedBytes(
+    ref: Reference,
+    { digest, size, compression }: Pick<LayerDescriptor, 'digest' | 'size' | 'compression'>,
+    o: { auth?: RegistryAuth; signal: AbortSignal },
+  ): Promise<number> {
+    const range = sizeHintRanges[compression];
+    if (range === undefined) return size;
+    const signal = AbortSignal.any([o.signal, AbortSignal.timeout(LONGEST_HINT_WAIT_MS)]);
+    const wish = { ref, auth: o.auth, path: `blobs/${digest}`, headers: { range }, signal };
+    for (const source of this.#hosts.sources(ref)) {
+      try {
+        const answer = await this.#client.get(source, wish);
+        if (answer.status !== 206) discard(answer.body);
+        else {
+          const hint = await readBounded(answer, MOST_HINT_BYTES, { stallMs: this.#stallMs, signal });
+          return unpackedSize(compression, hint ?? Buffer.alloc(0), size);
+        }
+      } catch {
+        o.signal.throwIfAborted();
+      }
+    }
+    return size;
   }
 
   /** Closes all connections. */
@@ -229,13 +262,18 @@ export class Registry {
   #stream(
     asking: Asking,
     { digest, size }: Wanted,
-    o: { onRetry?: ((attempt: number, secondsLeft: number) => void) | undefined; mismatch: Failure },
+    o: {
+      onRetry?: ((attempt: number, secondsLeft: number) => void) | undefined;
+      kept?: KeptPart | undefined;
+      mismatch: Failure;
+    },
   ): Readable {
     const sources = this.#hosts.sources(asking.ref);
     const image = familiarString(asking.ref);
     return blobStream({
       digest,
       size,
+      kept: o.kept,
       open: (offset, at, { signal }) =>
         this.#openBlob(sources[at] ?? sources[0], { ...asking, signal }, { digest, size }, offset),
       sourceCount: sources.length,

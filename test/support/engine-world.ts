@@ -116,6 +116,7 @@ export class World implements AsyncDisposable {
         parallelDownloads: 3,
         supervisorCompat: false,
         pullLeaseMs: this.pullLeaseMs,
+        pullSpoolAboveBytes: undefined,
         containers: { cgroupParent: '', logMaxBytes: 1 << 20 },
         log: () => this.log,
       });

@@ -7,7 +7,7 @@ import type { Registry, RemoteImage } from '../../src/registry/registry.ts';
 import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-images.ts';
 
 /** Images in memory, as the engine sees a registry: by name, and blobs that can be held up or broken. */
-export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob'> {
+export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'> {
   readonly images = new Map<string, TestImage>();
   /** Blobs that were asked for, in order. */
   readonly asked: Digest[] = [];
@@ -61,6 +61,10 @@ export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob'>
   blob(_ref: Reference, { digest }: { digest: Digest }, { signal }: { signal: AbortSignal }): Readable {
     this.asked.push(digest);
     return Readable.from(this.#halves(digest, signal), { signal });
+  }
+
+  async unpackedBytes(_ref: Reference, { size }: { size: number }): Promise<number> {
+    return size;
   }
 
   async *#halves(digest: Digest, signal: AbortSignal): AsyncGenerator<Buffer> {

@@ -96,6 +96,7 @@ test('every key can be set by flag and by file, to the same effect', () => {
     ],
     [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
     [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
+    [['--pull-spool-above', '64m'], { 'pull-spool-above': '64m' }, (c) => c.pullSpoolAboveBytes, 64 << 20],
     [['--cgroup-parent', '/x'], { 'cgroup-parent': '/x' }, (c) => c.cgroupParent, '/x'],
     [['--default-runtime', 'runc'], { 'default-runtime': 'runc' }, (c) => c.defaultRuntime, 'runc'],
     [

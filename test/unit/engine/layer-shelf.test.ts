@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep, setImmediate as tick } from 'node:timers/promises';
-import { LayerShelf, type LayerSource } from '../../../src/engine/layer-shelf.ts';
+import type { LayerSource } from '../../../src/engine/layer-fetches.ts';
+import { LayerShelf } from '../../../src/engine/layer-shelf.ts';
+import { Spools } from '../../../src/engine/spools.ts';
 import { fail } from '../../../src/errors.ts';
 import type { Digest } from '../../../src/lib/digest.ts';
 import { abortable } from '../../../src/lib/locks.ts';
@@ -30,7 +32,9 @@ async function open(t: TestContext, { leaseMs = 3_600_000 } = {}) {
   const layers = new FakeLayers(kernel);
   const inUse: Digest[] = [];
   const users = { diffIdsInUse: () => inUse };
-  const make = () => new LayerShelf({ store, layers, users, leaseMs, log: silentLog });
+  const room = { hasRoomFor: async () => true };
+  const spools = await Spools.open({ dataRoot: directory, aboveBytes: 1000, room, log: silentLog });
+  const make = () => new LayerShelf({ store, layers, users, spools, leaseMs, log: silentLog });
   const shelf = make();
   t.after(async () => {
     await shelf[Symbol.asyncDispose]();
@@ -42,7 +46,7 @@ async function open(t: TestContext, { leaseMs = 3_600_000 } = {}) {
     for await (const _ of store.table<LeaseRecord | LayerRecord>(table).entries()) found++;
     return found;
   };
-  return { store, kernel, layers, shelf, make, inUse, count };
+  return { store, kernel, layers, shelf, make, inUse, count, directory };
 }
 
 /** A layer whose second half comes when it is let, with the signal by which its reading is stopped. */
@@ -346,4 +350,57 @@ test('a layer is added as what it is said to be, and is found by its blob', asyn
   assert.equal(await shelf.diffIdOf(diffId), undefined);
   await shelf.drop(lease);
   assert.deepEqual([kernel.layers.size, kernel.staging.size], [0, 0]);
+});
+
+test('a spool that turns out wrong is dropped, and the blob comes once from zero besides the usual try', async (t) => {
+  const { shelf, directory, count } = await open(t);
+  const content = 'layer'.repeat(1000);
+  const { from } = source(content);
+  const kept: (number | undefined)[] = [];
+  const breakOff = [2000];
+  const spooled: LayerSource = {
+    ...from,
+    sizeBytes: content.length,
+    open: (_signal, part) => {
+      kept.push(part?.bytes);
+      const bytes = async function* () {
+        if (part !== undefined) yield* part.read();
+        const until = breakOff.shift();
+        yield Buffer.from(content.slice(part?.bytes ?? 0, until));
+        if (until !== undefined) throw new Error('connection lost');
+      };
+      return Readable.from(bytes(), { objectMode: false });
+    },
+  };
+  const lease = await shelf.lease([from.diffId], 'test');
+  await assert.rejects(shelf.fetch(spooled, lease, quiet()), /connection lost/);
+  await shelf.abandon(lease, new Error('connection lost'));
+  assert.equal(await count('leases'), 1, 'what was spooled is worth the lease');
+  const [name = ''] = await readdir(join(directory, 'spool'));
+  await writeFile(join(directory, 'spool', name), Buffer.alloc(2000));
+  const again = await shelf.lease([from.diffId], 'test');
+  assert.equal((await shelf.fetch(spooled, again, quiet())).diffId, from.diffId);
+  assert.deepEqual(kept, [undefined, 2000, undefined]);
+  await assert.rejects(readdir(join(directory, 'spool')), { code: 'ENOENT' });
+});
+
+test('spools go with the last lease that names their layer', async (t) => {
+  const { shelf, directory } = await open(t);
+  const { from } = source('layer');
+  const broken: LayerSource = {
+    ...from,
+    sizeBytes: 5000,
+    open: () =>
+      Readable.from(
+        (function* () {
+          for (let i = 0; i < 30; i++) yield Buffer.alloc(100);
+          throw new Error('connection lost');
+        })(),
+      ),
+  };
+  const lease = await shelf.lease([from.diffId], 'test');
+  await assert.rejects(shelf.fetch(broken, lease, quiet()), /connection lost/);
+  assert.equal((await readdir(join(directory, 'spool'))).length, 1);
+  await shelf.abandon(lease, fail.store('cannot commit', new Error('ENOSPC: no space left on device')));
+  await assert.rejects(readdir(join(directory, 'spool')), { code: 'ENOENT' });
 });

@@ -136,6 +136,37 @@ test('an empty blob needs nobody; a wrong digest of nothing is wrong', async () 
   await assert.rejects(buffer(blobStream(request(open, { size: 0 }))), { code: 'CORRUPT' });
 });
 
+test('what is kept comes first, and only the rest is fetched', async () => {
+  const offsets: number[] = [];
+  const open: BlobRequest['open'] = async (offset) => {
+    offsets.push(offset);
+    return part(content.subarray(offset), offset);
+  };
+  const keptOf = (bytes: number, read: (bytes: Buffer) => Readable) => ({
+    bytes,
+    read: () => read(content.subarray(0, bytes)) as AsyncIterable<Buffer>,
+  });
+  const whole = (bytes: Buffer) => part(bytes, 0).body;
+  const broken = (bytes: Buffer) =>
+    Readable.from(
+      (function* () {
+        yield bytes.subarray(0, 50_000);
+        throw new Error('EIO');
+      })(),
+    );
+  for (const [kept, offset] of [
+    [keptOf(120_000, whole), [120_000]],
+    [keptOf(120_000, broken), [50_000]],
+    [keptOf(content.length, whole), []],
+  ] as const) {
+    offsets.length = 0;
+    assert.ok((await buffer(blobStream(request(open, { kept })))).equals(content));
+    assert.deepEqual(offsets, offset);
+  }
+  const wrong = keptOf(120_000, (bytes) => whole(Buffer.from(bytes).fill(0, 100, 200)));
+  await assert.rejects(buffer(blobStream(request(open, { kept: wrong }))), { code: 'CORRUPT' });
+});
+
 test('a bug is not a setback: it comes out as it is', async () => {
   const open: BlobRequest['open'] = async () => {
     throw new TypeError('a bug');
