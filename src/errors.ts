@@ -165,6 +165,9 @@ export const fail = {
 
   // images and registries
   noSuchImage: (ref: string) => new Failure('NO_SUCH_IMAGE', 404, `No such image: ${ref}`),
+  noSuchReference: () => new Failure('NO_SUCH_IMAGE', 404, 'reference does not exist'),
+  invalidArchive: (message: string, cause?: unknown) =>
+    new Failure('INVALID_ARCHIVE', 400, message, { cause }),
   platformMismatch: (ref: string, wanted: string, actual: string) =>
     new Failure(
       'PLATFORM_MISMATCH',

@@ -10,6 +10,7 @@ import { type Events, eventRoutes } from './events.ts';
 import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
+import { type Archives, imageArchiveRoutes } from './image-archives.ts';
 import { imageTransferRoutes, type Pulls } from './image-transfers.ts';
 import { type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
@@ -28,6 +29,7 @@ export interface EngineParts {
   execs: Execs & ContainerParts['execs'];
   images: Images;
   pulls: Pulls;
+  archives: Archives;
   registries: Registries;
   events: Events;
   system: SystemParts['system'];
@@ -67,6 +69,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       execRoutes(engine.execs),
       imageRoutes(engine),
       imageTransferRoutes(engine),
+      imageArchiveRoutes(engine),
       registryRoutes(engine),
     ],
     newest,

@@ -20,6 +20,11 @@ export class Query {
     return this.#values.get(key)?.[0] ?? '';
   }
 
+  /** All values, in their order. */
+  texts(key: string): readonly string[] {
+    return this.#values.get(key) ?? [];
+  }
+
   has(key: string): boolean {
     return this.#values.has(key);
   }

@@ -17,6 +17,7 @@ import { Containers } from './containers.ts';
 import { EtcFiles } from './etc-files.ts';
 import { Events } from './events.ts';
 import { Execs } from './execs.ts';
+import { ImageArchives } from './image-archives.ts';
 import { Images } from './images.ts';
 import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
@@ -57,6 +58,7 @@ export class Engine implements AsyncDisposable {
   readonly events: Events;
   readonly images: Images;
   readonly pulls: Pulls;
+  readonly archives: ImageArchives;
   readonly containers: Containers;
   readonly io: ContainerIo;
   readonly execs: Execs;
@@ -68,6 +70,7 @@ export class Engine implements AsyncDisposable {
     events: Events;
     images: Images;
     pulls: Pulls;
+    archives: ImageArchives;
     containers: Containers;
     io: ContainerIo;
     execs: Execs;
@@ -78,6 +81,7 @@ export class Engine implements AsyncDisposable {
     this.events = o.events;
     this.images = o.images;
     this.pulls = o.pulls;
+    this.archives = o.archives;
     this.containers = o.containers;
     this.io = o.io;
     this.execs = o.execs;
@@ -161,6 +165,7 @@ export class Engine implements AsyncDisposable {
         tellsTotal: o.supervisorCompat,
         log: o.log('images'),
       }),
+      archives: new ImageArchives({ images, shelf, layers, events }),
       containers: new Containers({
         records,
         images,

@@ -203,6 +203,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
       remove: async () => [{ untagged: 'debian:12' }, { deleted: IMAGE_ID }],
     },
     pulls: { pull: never },
+    archives: { save: never },
     registries: { login: never, inspect: never, search: never },
     events: { subscribe: never },
     system: { info: async () => aSystem, version: async () => aVersion },
