@@ -211,4 +211,10 @@ export const fail = {
   network: (message: string, { status = 500, cause }: { status?: number; cause?: unknown } = {}) =>
     new Failure('NETWORK', status, message, { cause }),
   config: (message: string) => new Failure('CONFIG', 500, message),
+
+  // the command line
+  /** What the daemon answered, as the docker command line prints it. */
+  daemon: (message: string, cause?: unknown) =>
+    new Failure('DAEMON', 500, `Error response from daemon: ${message}`, { cause }),
+  noDaemon: (message: string, cause?: unknown) => new Failure('NO_DAEMON', 500, message, { cause }),
 };

@@ -6,6 +6,10 @@ export interface Operand {
   /** As the help shows it: `NAME`. */
   readonly name: string;
   readonly about: string;
+  /** May be left out; only the last may. */
+  readonly isOptional?: boolean;
+  /** May stand several times; only the last may. */
+  readonly isMany?: boolean;
 }
 
 /** One command of `skerry`. Help, manual pages and completion are made from the table below, so it is data. */
@@ -21,6 +25,15 @@ export interface Command {
 }
 
 const json: Option = { name: 'json', takes: 'switch', about: 'Print JSON' };
+/** Of every command that talks to the daemon; `Daemon.of` reads it. */
+export const host: Option = {
+  name: 'host',
+  short: 'H',
+  takes: 'value',
+  argument: 'ADDRESS',
+  about:
+    "Where the daemon is: unix:///path or tcp://host:port; else SKERRY_HOST, else DOCKER_HOST, else the daemon's default",
+};
 const nodeFlags: Option = {
   name: 'node-flags',
   takes: 'switch',

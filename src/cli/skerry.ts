@@ -25,12 +25,24 @@ async function dispatch(argv: readonly string[], terminal: Terminal): Promise<nu
     terminal.stdout.write(commandHelp(command));
     return 0;
   }
-  const { operands, words } = command;
-  if (call.rest.length !== operands.length) {
-    const wanted = operands.length === 0 ? 'no arguments' : operands.map(({ name }) => name).join(' ');
-    throw fail.config(`"skerry ${words.join(' ')}" takes ${wanted}`);
+  if (!fits(call.rest.length, command.operands)) {
+    const wanted = operandsOf(command).join(' ') || 'no arguments';
+    throw fail.config(`"skerry ${command.words.join(' ')}" takes ${wanted}`);
   }
   return command.run(call, terminal);
+}
+
+function fits(count: number, operands: Command['operands']): boolean {
+  const least = operands.filter(({ isOptional }) => isOptional !== true).length;
+  return count >= least && (count <= operands.length || operands.at(-1)?.isMany === true);
+}
+
+/** As usage lines show them: `REF`, `[REF]`, `REF...`. */
+function operandsOf({ operands }: Command): string[] {
+  return operands.map(({ name, isOptional, isMany }) => {
+    const text = `${name}${isMany === true ? '...' : ''}`;
+    return isOptional === true ? `[${text}]` : text;
+  });
 }
 
 /** For `skerry`, `skerry --help` and `skerry board`: the commands that begin so. */
@@ -52,8 +64,9 @@ function groupHelp(words: readonly string[], below: readonly Command[]): string 
 }
 
 /** What `skerry COMMAND --help` prints. */
-function commandHelp({ words, about, operands, options }: Command): string {
-  const usage = ['skerry', ...words, '[OPTIONS]', ...operands.map(({ name }) => name)].join(' ');
+function commandHelp(command: Command): string {
+  const { words, about, operands, options } = command;
+  const usage = ['skerry', ...words, '[OPTIONS]', ...operandsOf(command)].join(' ');
   const arguments_ = describePairs(operands.map((operand) => [operand.name, operand.about]));
   return [
     `Usage: ${usage}\n`,

@@ -6,7 +6,7 @@ import { runSkerry } from '../../../src/cli/skerry.ts';
 async function skerry(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const said = { stdout: '', stderr: '' };
   const into = (stream: 'stdout' | 'stderr') => ({ write: (text: string) => (said[stream] += text) });
-  const code = await runSkerry(argv, { stdout: into('stdout'), stderr: into('stderr') });
+  const code = await runSkerry(argv, { stdout: into('stdout'), stderr: into('stderr'), env: {} });
   return { code, ...said };
 }
 
