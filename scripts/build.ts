@@ -1,6 +1,7 @@
 /**
- * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), dist/extract-layer.js and
- * dist/verify-layer.js (the children that unpack and verify one layer). Packages with native code or data files stay in node_modules.
+ * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), and the children
+ * dist/extract-layer.js, dist/verify-layer.js (unpack and verify one layer) and dist/pack-tree.js (packs one tree).
+ * Packages with native code or data files stay in node_modules.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -16,6 +17,7 @@ const programs: Readonly<Record<string, string>> = {
   skerry: 'src/cli/main.ts',
   'extract-layer': 'src/layers/extract-layer.ts',
   'verify-layer': 'src/layers/verify-layer.ts',
+  'pack-tree': 'src/layers/pack-tree.ts',
 };
 
 /** Native addons (koffi, classic-level under level) and a WebAssembly file that is read by its path. */

@@ -33,6 +33,9 @@ export const MS = {
   STRICTATIME: 1 << 24,
 } as const;
 
+/** Flag of open(2): a handle on a place, which does not open what is there. The same wherever boards run. */
+export const O_PATH = 0o10000000;
+
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 

@@ -1,4 +1,4 @@
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -50,8 +50,8 @@ export async function runChild<T>(
   },
 ): Promise<T> {
   o.signal?.throwIfAborted();
-  const child = await start(program, job);
-  const ended = endOf(child);
+  const child = (await startChild(program, job, ['pipe', 'ignore', 'pipe', 'pipe'])) as Child;
+  const ended = endOfChild(child);
   const kill = () => child.kill('SIGKILL');
   o.signal?.addEventListener('abort', kill, { once: true });
   if (o.signal?.aborted) kill();
@@ -60,12 +60,12 @@ export async function runChild<T>(
       feed(o.input ?? Readable.from([]), child),
       // the last report is the child's last deed; its own exit may never come (see child-job.ts)
       lastReport<T>(child.stdio[3] as Readable, o.onProgress).finally(kill),
-      textOf(child.stderr),
+      complaintOf(child.stderr),
       ended,
     ]);
     o.signal?.throwIfAborted();
     if (inputError !== undefined) throw inputError;
-    if (report !== undefined && 'failure' in report) throw failureOf(report.failure);
+    if (report !== undefined && 'failure' in report) throw failureOfChild(report.failure);
     if (report !== undefined && 'result' in report) return report.result;
     throw fail.host(`${o.what} ended with ${ending}: ${complaint}`);
   } finally {
@@ -77,15 +77,20 @@ export async function runChild<T>(
 
 type Child = ChildProcess & { readonly stdin: Writable; readonly stderr: Readable };
 
-async function start({ path, nodeFlags }: ChildProgram, job: object): Promise<Child> {
+/** Starts a child on a job; what it reports comes on its descriptor 3. */
+export async function startChild(
+  { path, nodeFlags }: ChildProgram,
+  job: object,
+  stdio: StdioOptions,
+): Promise<ChildProcess> {
   try {
     const child = spawnSealed(process.execPath, [...nodeFlags, path, JSON.stringify(job)], {
-      stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
+      stdio,
       // nothing that is meant for the daemon, NODE_OPTIONS least of all
       env: { PATH: process.env['PATH'] ?? '', MALLOC_ARENA_MAX: '1' },
     });
     await once(child, 'spawn');
-    return child as ChildProcess as Child;
+    return child;
   } catch (cause) {
     throw fail.host(`cannot start ${process.execPath}: ${messageOf(cause)}`, cause);
   }
@@ -129,20 +134,22 @@ async function lastReport<T>(
   return undefined;
 }
 
-async function textOf(stderr: Readable): Promise<string> {
+/** The end of what a child complained of. */
+export async function complaintOf(stderr: Readable): Promise<string> {
   let text = '';
   for await (const bytes of stderr) text = `${text}${bytes}`.slice(-MAX_COMPLAINT_BYTES);
   return text.trim();
 }
 
 /** The exit code, or the name of the signal, once all that the child wrote has arrived. */
-async function endOf(child: Child): Promise<number | string> {
+export async function endOfChild(child: ChildProcess): Promise<number | string> {
   const { promise, resolve } = withResolvers<number | string>();
   child.once('close', (code, signal) => resolve(code ?? signal ?? 'nothing'));
   return promise;
 }
 
-function failureOf({ code, message }: { code: string; message: string }): Error {
+/** A child's failure as its own. */
+export function failureOfChild({ code, message }: { code: string; message: string }): Error {
   if (code === 'CORRUPT') return fail.corrupt(message);
   if (code === 'NO_SPACE') return fail.noSpace(message);
   if (code === 'LAYER_TOO_LARGE') return new Failure(code, 500, message);

@@ -13,6 +13,7 @@ import type { Compression } from './decompression.ts';
 import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
 import { type ChildProgram, childNodeFlags, runChild } from './layer-child.ts';
 import { formatLayer, type PublishedLayer, parseLayer } from './layer-records.ts';
+import { packedTree } from './packer.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { TarSplit } from './tar-split.ts';
 import type { Verdict, VerificationJob } from './verification.ts';
@@ -48,6 +49,7 @@ export class Layers {
   readonly #stagingDir: string;
   readonly #extractor: ChildProgram;
   readonly #verifier: ChildProgram;
+  readonly #packer: ChildProgram;
   readonly #turns: Semaphore;
   /** One at a time: they read the whole disk, and nobody is in a hurry. */
   readonly #verifications = new Semaphore(1);
@@ -57,6 +59,7 @@ export class Layers {
     dataRoot: string;
     extractor: ChildProgram;
     verifier: ChildProgram;
+    packer: ChildProgram;
     parallel: number;
     log: Log;
   }) {
@@ -64,12 +67,13 @@ export class Layers {
     this.#stagingDir = join(o.dataRoot, 'staging');
     this.#extractor = o.extractor;
     this.#verifier = o.verifier;
+    this.#packer = o.packer;
     this.#turns = new Semaphore(o.parallel);
     this.#log = o.log;
   }
 
   /**
-   * `childPath` is the program extract-layer, with verify-layer beside it; `childArgs` replaces the flags that keep their
+   * `childPath` is the program extract-layer, with the others beside it; `childArgs` replaces the flags that keep their
    * memory low.
    */
   static async open(o: {
@@ -81,11 +85,15 @@ export class Layers {
   }): Promise<Layers> {
     const { dataRoot, childPath, parallel, log } = o;
     const nodeFlags = o.childArgs ?? childNodeFlags;
-    const verifierPath = join(dirname(childPath), `verify-layer${extname(childPath)}`);
+    const beside = (name: string) => ({
+      path: join(dirname(childPath), name + extname(childPath)),
+      nodeFlags,
+    });
     const layers = new Layers({
       dataRoot,
       extractor: { path: childPath, nodeFlags },
-      verifier: { path: verifierPath, nodeFlags },
+      verifier: beside('verify-layer'),
+      packer: beside('pack-tree'),
       parallel,
       log,
     });
@@ -214,6 +222,21 @@ export class Layers {
     if (!(await isDirectory(join(directory, 'diff')))) return { state: 'missing', differences: [] };
     const job: VerificationJob = { directory, diffId };
     return await runChild<Verdict>(this.#verifier, job, { what: 'verifying a layer', ...o });
+  }
+
+  /** The tar of a tree that is no layer; fails in mid-stream if it cannot be read. */
+  packTree(root: string, { signal }: { signal: AbortSignal }): Readable {
+    return packedTree(this.#packer, { root, kind: 'tree' }, { signal });
+  }
+
+  /** What a container has changed, as the tar of a layer over these (lowest first). */
+  packChanges(
+    o: { dirIds: readonly string[]; containerDir: string },
+    { signal }: { signal: AbortSignal },
+  ): Readable {
+    const lower = o.dirIds.map((dirId) => join(this.#directoryOf(dirId), 'diff')).reverse();
+    const job = { root: join(o.containerDir, 'upper'), kind: 'diff', lower } as const;
+    return packedTree(this.#packer, job, { signal });
   }
 
   /**

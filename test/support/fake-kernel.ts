@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import { basename, join } from 'node:path';
+import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { fail } from '../../src/errors.ts';
 import type { PacketSocket } from '../../src/host/packets.ts';
@@ -42,6 +42,8 @@ export class FakeKernel {
   /** Directories of layers that are not what they were. */
   readonly damaged = new Set<string>();
   readonly staging = new Set<string>();
+  /** What containers have changed, as a layer's tar, by ID; those that are not here have changed nothing. */
+  readonly changes = new Map<string, Buffer>();
   /** Signals that a process takes without ending, besides those it has to die of. */
   readonly ignoredSignals = new Set<number>();
   /** Contents of layers' tars that make extraction fail. */
@@ -320,6 +322,24 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
 
   tar(): Readable {
     throw new Error('not kept');
+  }
+
+  packTree(): Readable {
+    return this.#packed(Buffer.alloc(1024));
+  }
+
+  packChanges({ containerDir }: { containerDir: string }): Readable {
+    return this.#packed(this.#kernel.changes.get(basename(containerDir)) ?? Buffer.alloc(1024));
+  }
+
+  #packed(tar: Buffer): Readable {
+    const pack = this.#effect.bind(undefined, 'layers.pack');
+    return Readable.from(
+      (async function* () {
+        yield await pack(() => tar);
+      })(),
+      { objectMode: false },
+    );
   }
 
   async verify(dirId: string): Promise<Verdict> {

@@ -1,0 +1,52 @@
+import type { ChildProcess } from 'node:child_process';
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { fail } from '../errors.ts';
+import {
+  type ChildProgram,
+  type ChildReport,
+  complaintOf,
+  endOfChild,
+  failureOfChild,
+  startChild,
+} from './layer-child.ts';
+import type { TreeTarJob } from './tree-tar.ts';
+
+type Child = ChildProcess & { readonly stdout: Readable; readonly stderr: Readable };
+
+/**
+ * A tree's tar, packed by a child that lives as long as the stream is read. A tar that is not whole never ends: the
+ * stream fails instead, with what went wrong or with the signal's reason.
+ */
+export function packedTree(program: ChildProgram, job: TreeTarJob, o: { signal: AbortSignal }): Readable {
+  return Readable.from(pack(program, job, o.signal), { objectMode: false });
+}
+
+async function* pack(
+  program: ChildProgram,
+  job: TreeTarJob,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, void> {
+  signal.throwIfAborted();
+  const child = (await startChild(program, job, ['ignore', 'pipe', 'pipe', 'pipe'])) as Child;
+  const ended = endOfChild(child);
+  const kill = () => child.kill('SIGKILL');
+  signal.addEventListener('abort', kill, { once: true });
+  if (signal.aborted) kill();
+  const lastWords = Promise.all([text(child.stdio[3] as Readable), complaintOf(child.stderr)]);
+  lastWords.catch(() => {}); // told below, unless the reader has left
+  try {
+    yield* child.stdout as AsyncIterable<Buffer>;
+    const [line, complaint] = await lastWords;
+    const ending = await ended;
+    signal.throwIfAborted();
+    if (line === '') throw fail.host(`packing ${job.root} ended with ${ending}: ${complaint}`);
+    const report = JSON.parse(line) as ChildReport<true>;
+    if ('failure' in report) throw failureOfChild(report.failure);
+  } finally {
+    signal.removeEventListener('abort', kill);
+    kill();
+    child.stdout.destroy();
+    await ended;
+  }
+}
