@@ -32,6 +32,7 @@ export interface Config {
   readonly registryMirrors: string[];
   readonly insecureRegistries: string[];
   readonly maxConcurrentDownloads: number;
+  readonly maxConcurrentUploads: number;
   readonly maxDownloadAttempts: number;
   readonly pullLeaseMs: number;
   /** Undefined: nothing is spooled. */
@@ -62,6 +63,9 @@ export interface Config {
   /** What the operator should hear at start-up: keys that do nothing here. */
   readonly warnings: string[];
 }
+
+/** dockerd's number; a board that downloads less at once has no more to upload with. */
+const MOST_UPLOADS = 5;
 
 /** What the command line asks for: to run, or only to print something. An exit code other than 0 goes to stderr. */
 export type Invocation =
@@ -120,6 +124,8 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): C
     registryMirrors: keys['registry-mirrors'].map((url) => url.replace(/\/$/, '')),
     insecureRegistries: keys['insecure-registries'],
     maxConcurrentDownloads: keys['max-concurrent-downloads'] ?? board.pull.parallelDownloads,
+    maxConcurrentUploads:
+      keys['max-concurrent-uploads'] ?? Math.min(MOST_UPLOADS, board.pull.parallelDownloads),
     maxDownloadAttempts: keys['max-download-attempts'],
     pullLeaseMs: keys['pull-lease-seconds'] * 1000,
     pullSpoolAboveBytes: parseSize(keys['pull-spool-above'] ?? ''),

@@ -189,6 +189,9 @@ export const fail = {
       404,
       `pull access denied for ${repository}, repository does not exist or may require 'docker login': ${reason}`,
     ),
+  noSuchTag: (ref: string) => new Failure('NO_SUCH_TAG', 404, `tag does not exist: ${ref}`),
+  nothingToPush: (repository: string) =>
+    new Failure('NO_SUCH_TAG', 404, `An image does not exist locally with the tag: ${repository}`),
   noMatchingManifest: (platform: string) =>
     new Failure(
       'NO_MATCHING_MANIFEST',

@@ -76,6 +76,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       resolver: { dns, dnsSearch, dnsOptions },
       cgroupVersion: cgroups.version,
       parallelDownloads: config.maxConcurrentDownloads,
+      parallelUploads: config.maxConcurrentUploads,
       supervisorCompat: config.supervisorCompat,
       pullLeaseMs: config.pullLeaseMs,
       pullSpoolAboveBytes: config.pullSpoolAboveBytes,

@@ -11,7 +11,7 @@ import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
 import { type Archives, imageArchiveRoutes } from './image-archives.ts';
-import { imageTransferRoutes, type Pulls } from './image-transfers.ts';
+import { imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
 import { type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
@@ -30,6 +30,7 @@ export interface EngineParts {
   images: Images;
   pulls: Pulls;
   archives: Archives;
+  pushes: Pushes;
   registries: Registries;
   events: Events;
   system: SystemParts['system'];

@@ -1,5 +1,9 @@
 import type { IncomingMessage } from 'node:http';
-import { struct, text } from './wire.ts';
+import { fail } from '../errors.ts';
+import { JsonSyntaxError, parseJson } from '../lib/json.ts';
+import { readBody } from './body.ts';
+import type { ApiContext } from './context.ts';
+import { struct, text, WireError } from './wire.ts';
 
 /** What a client gave to log in with at a registry. */
 export interface RegistryAuth {
@@ -30,11 +34,30 @@ export function registryAuthOf({ headers }: IncomingMessage): RegistryAuth | und
   const header = headers['x-registry-auth'];
   if (typeof header !== 'string' || header === '') return undefined;
   try {
-    const all = readRegistryAuth(JSON.parse(Buffer.from(header, 'base64').toString('utf8')));
-    return Object.values(all).some((value) => value !== '') ? all : undefined;
+    return authOf(JSON.parse(Buffer.from(header, 'base64').toString('utf8')));
   } catch {
     return undefined;
   }
+}
+
+/** As {@link registryAuthOf}, for a push: without the header it is the body, and must be there (400). */
+export async function pushAuthOf(ctx: ApiContext): Promise<RegistryAuth | undefined> {
+  if (ctx.req.headers['x-registry-auth']) return registryAuthOf(ctx.req);
+  try {
+    return authOf(parseJson((await readBody(ctx)).toString('utf8')).value);
+  } catch (cause) {
+    if (!(cause instanceof WireError || cause instanceof JsonSyntaxError)) throw cause;
+    const words = ctx.state.axes.has('G086')
+      ? 'bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header'
+      : 'Bad parameters and missing X-Registry-Auth';
+    throw fail.badRequest(`${words}: ${cause.message}`);
+  }
+}
+
+/** What was given, or nothing if it is all empty. */
+function authOf(json: unknown): RegistryAuth | undefined {
+  const all = readRegistryAuth(json);
+  return Object.values(all).some((value) => value !== '') ? all : undefined;
 }
 
 /** Name and password from the one field that holds both: base64 of `name:password`. */

@@ -83,7 +83,6 @@ export const foreignKeys: readonly ForeignKey[] = [
   value('init-path', later),
   value('cpu-rt-period', later),
   value('cpu-rt-runtime', later),
-  value('max-concurrent-uploads', later),
   value('metrics-addr', later),
   values('cdi-spec-dirs', 'cdi-spec-dir', later),
   toggle('ipv6', later),

@@ -163,6 +163,13 @@ export const sections = {
       fallback: "the board's parallel downloads",
       about: 'Layers that one pull fetches at the same time',
     }),
+    'max-concurrent-uploads': z.optional(whole(1, 32)).register(keyFacts, {
+      flag: 'max-concurrent-uploads',
+      takes: 'value',
+      argument: 'NUMBER',
+      fallback: "5, or the board's parallel downloads if they are fewer",
+      about: 'Layers that are pushed at the same time; each takes about 0.5 MB while it is packed',
+    }),
     'max-download-attempts': z._default(whole(1, 100), 5).register(keyFacts, {
       flag: 'max-download-attempts',
       takes: 'value',

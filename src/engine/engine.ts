@@ -24,6 +24,7 @@ import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
 import { Pulls } from './pulls.ts';
+import { Pushes, type PushRegistry } from './pushes.ts';
 import { Recovery } from './recovery.ts';
 import { Space } from './space.ts';
 import { Spools } from './spools.ts';
@@ -35,7 +36,7 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
-  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>;
+  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'> & PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
   bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
@@ -43,6 +44,7 @@ export interface EngineOptions {
   resolver: ResolverWishes;
   cgroupVersion: 1 | 2;
   parallelDownloads: number;
+  parallelUploads: number;
   /** Speaks to balena-style supervisors in their way. */
   supervisorCompat: boolean;
   /** How long the layers of a pull that died wait for the next try. */
@@ -59,6 +61,7 @@ export class Engine implements AsyncDisposable {
   readonly images: Images;
   readonly pulls: Pulls;
   readonly archives: ImageArchives;
+  readonly pushes: Pushes;
   readonly containers: Containers;
   readonly io: ContainerIo;
   readonly execs: Execs;
@@ -71,6 +74,7 @@ export class Engine implements AsyncDisposable {
     images: Images;
     pulls: Pulls;
     archives: ImageArchives;
+    pushes: Pushes;
     containers: Containers;
     io: ContainerIo;
     execs: Execs;
@@ -82,6 +86,7 @@ export class Engine implements AsyncDisposable {
     this.images = o.images;
     this.pulls = o.pulls;
     this.archives = o.archives;
+    this.pushes = o.pushes;
     this.containers = o.containers;
     this.io = o.io;
     this.execs = o.execs;
@@ -166,6 +171,16 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       archives: new ImageArchives({ images, shelf, layers, events }),
+      pushes: new Pushes({
+        registry: o.registry,
+        images,
+        store,
+        shelf,
+        layers,
+        events,
+        parallelUploads: o.parallelUploads,
+        log: o.log('images'),
+      }),
       containers: new Containers({
         records,
         images,

@@ -225,6 +225,21 @@ export class Images {
     );
   }
 
+  /** After a push: the image goes by this digest too, and its tag is known by it. One that is gone stays gone. */
+  async notePushed(id: Digest, ref: Reference, digest: Digest): Promise<void> {
+    await using _lock = await this.#locks.hold('refs');
+    const record = await this.#images.get(id);
+    if (record === undefined) return;
+    const names: PointedName[] = [];
+    for (const name of [ref, { domain: ref.domain, path: ref.path, digest }]) {
+      const known = await this.refOf(name);
+      // a tag that went elsewhere meanwhile stays there, and so does a digest that stands for another image
+      const isNews = known === undefined ? name !== ref : known.imageId === id && known.digest !== digest;
+      if (isNews) names.push(await this.#names.point(name, { imageId: id, digest }, nowText()));
+    }
+    if (names.length > 0) await this.#commitNames([record], names);
+  }
+
   /**
    * Takes a name away, and the image with its last name. By ID, the image with all its names.
    * Throws 409 in dockerd's words while containers or other repositories stand on it.

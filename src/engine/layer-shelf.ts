@@ -11,6 +11,7 @@ import { collect, type Garbage } from '../store/collection.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
+import { withPushed } from './known-blobs.ts';
 import { LayerFetches, type LayerSource } from './layer-fetches.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
 import type { Spools } from './spools.ts';
@@ -118,6 +119,14 @@ export class LayerShelf {
     for await (const [, { diffId, blobs }] of this.#records.entries())
       if (blobs.includes(blob)) return diffId;
     return undefined;
+  }
+
+  /** Remembers the blob that a push made of a layer; the caller has pinned it. */
+  async notePushed(diffId: Digest, pushed: { digest: Digest; size: number }): Promise<void> {
+    await using _lock = await this.#locks.hold(diffId);
+    const record = await this.#records.get(diffId);
+    if (record !== undefined)
+      await this.#store.commit([this.#records.put(diffId, withPushed(record, pushed))]);
   }
 
   /** Keeps these layers, present and future, from collection until {@link endLease} or until it expires. */

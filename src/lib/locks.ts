@@ -36,9 +36,14 @@ export class Semaphore {
     this.#width = Math.max(1, width);
   }
 
+  /** True if the next one has to wait. */
+  get isFull(): boolean {
+    return this.#held >= this.#width;
+  }
+
   async hold({ signal }: { signal?: AbortSignal } = {}): Promise<AsyncDisposable> {
     signal?.throwIfAborted();
-    if (this.#held >= this.#width) {
+    if (this.isFull) {
       const { promise, resolve } = withResolvers<void>();
       this.#waiters.push(resolve);
       try {

@@ -56,7 +56,7 @@ export class Client {
         if (authorization !== undefined) break; // it would be the same again
         if (basicOf(this.#given(source, wish)) === undefined) {
           discard(answer.body);
-          throw new Setback(fail.registry('no basic auth credentials')).during(url);
+          throw during(new Setback(fail.registry('no basic auth credentials')), url, wish);
         }
       }
       refused = authorization;
@@ -65,7 +65,7 @@ export class Client {
     if (answer.status >= 200 && answer.status < 300) return answer;
     const o = { stallMs: this.#stallMs, signal: wish.signal };
     const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
-    throw refusalOf({ ...answer, text }, wish.ref, { isPush: wish.push !== undefined });
+    throw refusalOf({ ...answer, text }, wish.ref);
   }
 
   /** What a user gave for Docker Hub is not for whoever mirrors it. */
@@ -87,7 +87,7 @@ export class Client {
       return await this.#tokens.authorization(reached, ref, this.#given(source, wish), o);
     } catch (cause) {
       // a denial names the repository; anything else needs the address to be understood
-      throw cause instanceof Setback && cause.failure.status !== 404 ? cause.during(url) : cause;
+      throw cause instanceof Setback && cause.failure.status !== 404 ? during(cause, url, wish) : cause;
     }
   }
 
@@ -107,4 +107,9 @@ export class Client {
       throw cause;
     }
   }
+}
+
+/** With the request that met it in front; dockerd leaves it out in a push. */
+function during(setback: Setback, url: URL, { push }: Wish): Setback {
+  return push === undefined ? setback.during(url) : setback;
 }

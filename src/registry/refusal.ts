@@ -46,20 +46,16 @@ export interface Refused {
 }
 
 /**
- * What a registry's refusal means: the failure in dockerd's words for a pull or push of `ref`, and whether to try
- * again. The registry's own words are kept beside it, for those who do neither.
+ * What a registry's refusal means: the failure in dockerd's words for a pull of `ref`, and whether to try again. The
+ * registry's own words are kept beside it, for those who do not pull.
  */
-export function refusalOf(
-  refused: Refused,
-  ref?: Reference,
-  { isPush = false }: { isPush?: boolean } = {},
-): Setback {
+export function refusalOf(refused: Refused, ref?: Reference): Setback {
   const waitMs = parseRetryAfter(refused.headers['retry-after']);
   const isPassing = refused.status === 429 || refused.status === 408 || refused.status >= 500;
   const { status } = refused;
   const error = status >= 400 && status < 500 ? errorOf(refused) : undefined;
   const own = error === undefined ? fail.registry(unexplained(refused)) : ownFailure(error);
-  const failure = error === undefined || ref === undefined ? own : failureFor(ref, error, own, isPush);
+  const failure = error === undefined || ref === undefined ? own : pullFailure(ref, error, own);
   return new Setback(failure, { isPassing, status, waitMs, own });
 }
 
@@ -69,8 +65,8 @@ function ownFailure({ code, message }: RegistryError): Failure {
 }
 
 /** moby, distribution: only a pull's refusals are worded anew, and only what is missing is more than a 500. */
-function failureFor(ref: Reference, { code }: RegistryError, { message }: Failure, isPush: boolean): Failure {
-  switch (isPush ? '' : code) {
+function pullFailure(ref: Reference, { code }: RegistryError, { message }: Failure): Failure {
+  switch (code) {
     case 'DENIED':
       return fail.pullDenied(familiarName(ref), message);
     case 'MANIFEST_UNKNOWN':

@@ -8,6 +8,7 @@ import { familiarString, type Reference } from '../lib/reference.ts';
 import { MOST_HINT_BYTES, sizeHintRanges, unpackedSize } from '../lib/unpacked-size.ts';
 import { type BlobPart, blobStream, type KeptPart } from './blob-stream.ts';
 import { Client } from './client.ts';
+import { Destination } from './destination.ts';
 import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
@@ -207,6 +208,22 @@ export class Registry {
       }
     }
     return size;
+  }
+
+  /** The way into a repository, for a push. Throws if the registry cannot be reached at all. */
+  async destination(ref: Reference, o: { auth?: RegistryAuth; signal: AbortSignal }): Promise<Destination> {
+    const source = this.#hosts.home(ref.domain);
+    await this.#hosts.reach(source, o).catch(rethrowFailure);
+    return new Destination({
+      client: this.#client,
+      transport: this.#transport,
+      source,
+      ref,
+      auth: o.auth,
+      backoffMs: this.#backoffMs,
+      stallMs: this.#stallMs,
+      log: this.#log,
+    });
   }
 
   /** Closes all connections. */

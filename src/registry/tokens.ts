@@ -161,7 +161,7 @@ export class Tokens {
     const o = { stallMs: this.#stallMs, signal };
     if (answer.status !== 200) {
       const text = (await readBounded(answer, MOST_ERROR_BYTES, o))?.toString('utf8') ?? '';
-      throw refusalOf({ ...answer, text }, ref, { isPush: need.push !== undefined });
+      throw refusalOf({ ...answer, text }, ref);
     }
     const { value, lifeSeconds, refresh } = parseToken(
       (await readBounded(answer, MOST_TOKEN_BYTES, o)) ?? Buffer.alloc(0),

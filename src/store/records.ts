@@ -53,6 +53,8 @@ export interface LayerRecord {
   tarBytes: number;
   /** Digests of the compressed blobs that are known to hold it; none for a layer that was made here. */
   blobs: Digest[];
+  /** The blob that a push made of it last: gzip, and the same bytes each time. */
+  pushed?: { digest: Digest; size: number };
   createdAt: string;
 }
 

@@ -202,6 +202,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
       tag: async () => {},
       remove: async () => [{ untagged: 'debian:12' }, { deleted: IMAGE_ID }],
     },
+    pushes: { push: never },
     pulls: { pull: never },
     archives: { save: never },
     registries: { login: never, inspect: never, search: never },

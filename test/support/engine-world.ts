@@ -114,6 +114,7 @@ export class World implements AsyncDisposable {
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
         cgroupVersion: 2,
         parallelDownloads: 3,
+        parallelUploads: 3,
         supervisorCompat: false,
         pullLeaseMs: this.pullLeaseMs,
         pullSpoolAboveBytes: undefined,
@@ -152,6 +153,13 @@ export class World implements AsyncDisposable {
     const progress = (message: ProgressMessage) => void messages.push(message);
     const tag = name.includes(':') ? '' : 'latest'; // as the CLI does; without one it would be all of them
     await this.engine.pulls.pull({ fromImage: name, tag }, { signal, progress });
+    return messages;
+  }
+
+  async push(name: string, tag = '', signal = AbortSignal.timeout(20_000)): Promise<ProgressMessage[]> {
+    const messages: ProgressMessage[] = [];
+    const progress = (message: ProgressMessage) => void messages.push(message);
+    await this.engine.pushes.push({ name, tag }, { signal, progress });
     return messages;
   }
 

@@ -41,6 +41,8 @@ export class FakeKernel {
   readonly layers = new Map<string, PublishedLayer>();
   /** Directories of layers that are not what they were. */
   readonly damaged = new Set<string>();
+  /** What the layers' tars were, by directory. */
+  readonly tars = new Map<string, Buffer>();
   readonly staging = new Set<string>();
   /** What containers have changed, as a layer's tar, by ID; those that are not here have changed nothing. */
   readonly changes = new Map<string, Buffer>();
@@ -288,6 +290,7 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
       if (o.diffId !== undefined && diffId !== o.diffId)
         throw fail.corrupt(`layer verification failed: ${o.diffId}`);
       const dirId = directory.slice(o.leaseId.length + 1);
+      this.#kernel.tars.set(dirId, tar);
       return { dirId, diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
     } catch (cause) {
       this.#kernel.staging.delete(directory);
@@ -320,8 +323,9 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     await this.#effect('layers.sweep', () => this.#kernel.staging.clear());
   }
 
-  tar(): Readable {
-    throw new Error('not kept');
+  tar(dirId: string): Readable {
+    if (!this.#kernel.layers.has(dirId)) throw fail.corrupt(`layer directory ${dirId} is missing`);
+    return Readable.from([this.#kernel.tars.get(dirId) ?? Buffer.alloc(0)], { objectMode: false });
   }
 
   packTree(): Readable {

@@ -1,13 +1,17 @@
 import { Readable } from 'node:stream';
+import type { PushRegistry, PushTarget } from '../../src/engine/pushes.ts';
 import { fail } from '../../src/errors.ts';
 import { type Digest, digestOf } from '../../src/lib/digest.ts';
 import { abortable } from '../../src/lib/locks.ts';
 import { familiarName, familiarString, type Reference } from '../../src/lib/reference.ts';
 import type { Registry, RemoteImage } from '../../src/registry/registry.ts';
+import { FakeRepositories } from './fake-repositories.ts';
 import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-images.ts';
 
 /** Images in memory, as the engine sees a registry: by name, and blobs that can be held up or broken. */
-export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'> {
+export class FakeRegistry
+  implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>, PushRegistry
+{
   readonly images = new Map<string, TestImage>();
   /** Blobs that were asked for, in order. */
   readonly asked: Digest[] = [];
@@ -15,6 +19,8 @@ export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob' 
   readonly broken = new Set<Digest>();
   /** Blobs whose second half comes only when this resolves. */
   readonly held = new Map<Digest, Promise<void>>();
+  /** Where pushes go. */
+  readonly repositories = new FakeRepositories();
   readonly #blobs = new Map<Digest, Buffer>();
 
   /** Puts an image of uncompressed layers with these contents under a name. */
@@ -34,6 +40,10 @@ export class FakeRegistry implements Pick<Registry, 'resolve' | 'tags' | 'blob' 
     const names = [...this.images.keys()].filter((name) => name.startsWith(prefix));
     if (names.length === 0) throw fail.repositoryNotFound(familiarName(ref), 'name unknown');
     return names.map((name) => name.slice(prefix.length));
+  }
+
+  async destination(ref: Reference): Promise<PushTarget> {
+    return this.repositories.target(ref);
   }
 
   async resolve(ref: Reference, { signal }: { signal: AbortSignal }): Promise<RemoteImage> {

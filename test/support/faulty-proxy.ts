@@ -10,6 +10,7 @@
  */
 import { once } from 'node:events';
 import {
+  type ClientRequest,
   createServer,
   type IncomingHttpHeaders,
   type IncomingMessage,
@@ -40,11 +41,17 @@ export type Fault =
   /** `Range` is not passed on: the whole of it comes, with status 200. */
   | { kind: 'no ranges' }
   /** The connection is closed without an answer. */
-  | { kind: 'hang up' };
+  | { kind: 'hang up' }
+  /** Both connections are closed after so many bytes of the request's body. */
+  | { kind: 'cut upload'; afterBytes: number }
+  /** No more is taken of the request's body after so many bytes. */
+  | { kind: 'stall upload'; afterBytes: number };
 
 export interface FaultRule {
   /** Of the request's path and query. */
   path: RegExp;
+  /** Only requests with this method. */
+  method?: string;
   /** Only requests with such headers. */
   when?: (headers: IncomingHttpHeaders) => boolean;
   /** How many requests it meets; all, if left out. */
@@ -81,10 +88,11 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   const rules: { rule: FaultRule; met: number }[] = [];
   const requests: SeenRequest[] = [];
 
-  const faultFor = (path: string, headers: IncomingHttpHeaders): Fault | undefined => {
+  const faultFor = (method: string, path: string, headers: IncomingHttpHeaders): Fault | undefined => {
     for (const entry of rules) {
       const { rule } = entry;
       if (!rule.path.test(path) || rule.when?.(headers) === false) continue;
+      if (rule.method !== undefined && rule.method !== method) continue;
       const turn = entry.met++ - (rule.after ?? 0);
       if (turn >= 0 && turn < (rule.times ?? Number.POSITIVE_INFINITY)) return rule.do;
     }
@@ -92,8 +100,8 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   };
   const server = createServer((incoming, response) => {
     const path = incoming.url ?? '';
-    const fault = faultFor(path, incoming.headers);
     const { method = '', headers, socket } = incoming;
+    const fault = faultFor(method, path, headers);
     requests.push({ method, path, headers, port: socket.remotePort, fault: fault?.kind });
     if (!answerAlone(fault, incoming, response)) forward(upstream, fault, incoming, response);
   });
@@ -154,7 +162,28 @@ function forward(
     response.once('close', () => answer.destroy());
     void relay(answer, response, fault).catch(() => incoming.socket.destroy());
   });
-  incoming.pipe(outgoing);
+  if (fault?.kind === 'cut upload' || fault?.kind === 'stall upload') {
+    void passSome(incoming, outgoing, fault).catch(() => incoming.socket.destroy());
+  } else incoming.pipe(outgoing);
+}
+
+async function passSome(
+  incoming: IncomingMessage,
+  outgoing: ClientRequest,
+  { kind, afterBytes }: { kind: 'cut upload' | 'stall upload'; afterBytes: number },
+): Promise<void> {
+  let left = afterBytes;
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    const part = chunk.subarray(0, left);
+    await new Promise((resolve) => outgoing.write(part, resolve));
+    left -= part.length;
+    if (left > 0) continue;
+    if (kind === 'stall upload') return void incoming.pause();
+    outgoing.destroy();
+    incoming.socket.destroy();
+    return;
+  }
+  outgoing.end();
 }
 
 async function relay(

@@ -47,7 +47,7 @@ export async function startTokenServer(settings: Settings = {}): Promise<TokenSe
     const { searchParams } = new URL(request.url ?? '/', 'http://token');
     const form = request.method === 'POST' ? new URLSearchParams(await text(request)) : searchParams;
     const user = request.method === 'POST' ? userOfIdentity(form, settings) : userOf(request, settings);
-    const scope = form.get('scope') ?? '';
+    const scope = form.getAll('scope').join(' ');
     requests.push({
       method: request.method ?? '',
       user: user ?? '',
@@ -103,8 +103,10 @@ function minter(certificate: string, key: string): (user: string, scope: string)
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   return (user, scope) => {
     const now = Math.floor(Date.now() / 1000);
-    const [type, name, actions] = scope.split(':');
-    const access = type === 'repository' ? [{ type, name, actions: actions?.split(',') ?? [] }] : [];
+    const access = scope.split(' ').flatMap((wanted) => {
+      const [type, name, actions] = wanted.split(':');
+      return type === 'repository' ? [{ type, name, actions: actions?.split(',') ?? [] }] : [];
+    });
     const times = { iat: now, nbf: now - 10, exp: now + 300 };
     const claims = { iss: ISSUER, sub: user, aud: SERVICE, ...times, jti: `${now}-${Math.random()}`, access };
     const signed = `${encode({ typ: 'JWT', alg: 'ES256', x5c: chain })}.${encode(claims)}`;

@@ -42,6 +42,7 @@ test('the defaults, with the figures of the board that was found', () => {
   assert.equal(config.board.name, 'raspberrypi4-64');
   assert.match(config.boardReason, /Raspberry Pi 4 Model B/);
   assert.equal(config.maxConcurrentDownloads, config.board.pull.parallelDownloads);
+  assert.equal(config.maxConcurrentUploads, Math.min(5, config.board.pull.parallelDownloads));
   assert.equal(config.logMaxBytes, config.board.logs.maxBytes);
   assert.equal(config.logMaxFiles, config.board.logs.maxFiles);
   assert.deepEqual(config.runtimes, { crun: { path: 'crun', args: [] }, runc: { path: 'runc', args: [] } });
@@ -94,6 +95,7 @@ test('every key can be set by flag and by file, to the same effect', () => {
       (c) => c.maxConcurrentDownloads,
       7,
     ],
+    [['--max-concurrent-uploads', '7'], { 'max-concurrent-uploads': 7 }, (c) => c.maxConcurrentUploads, 7],
     [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
     [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
     [['--pull-spool-above', '64m'], { 'pull-spool-above': '64m' }, (c) => c.pullSpoolAboveBytes, 64 << 20],
