@@ -3,12 +3,12 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TestEngine } from '../support/engine.ts';
 import { faultsOf, finishedLayers } from '../support/estate.ts';
-import { faultyNames, NEW, prepare, type Verb, verbs } from '../support/image-verbs.ts';
+import { act, actAgain, faultyNames, prepare, type Verb, verbs } from '../support/image-verbs.ts';
 import {
-  ask,
   clearAll,
   type ImageSource,
   type ImageWorld,
+  layersAsked,
   type Names,
   namesIn,
   startImageSource,
@@ -32,7 +32,7 @@ before(async () => {
   await enterOwnNetwork();
   source = await startImageSource({ layerBytes: 3_000_000 });
   engine = await TestEngine.start({ flags: ['--pull-lease-seconds', '600'] });
-  world = { ...source, engine };
+  world = { ...source, engine, hasKeeper: false, turn: 0 };
 });
 
 after(async () => {
@@ -59,9 +59,10 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
   // one download at a time: then at most one layer can be in flight
   await engine.stop();
   const parallel = round % 2 === 0 ? 1 : 3;
-  await engine.boot(['--max-concurrent-downloads', `${parallel}`]);
+  const spooling = Math.random() < 0.3 ? ['--pull-spool-above', '1m'] : [];
+  const flags = ['--max-concurrent-downloads', `${parallel}`, ...spooling];
+  await engine.boot(flags);
   await clearAll(engine);
-  if (!paces.has(verb.name)) await measure(verb);
   await prepare(world, verb);
   const old = await namesIn(world);
   const wanted = verb.outcome(old, world);
@@ -71,24 +72,26 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
   const { isDone } = await actAndKill(verb);
   const where = `${verb.name}, round ${round}`;
   assert.deepEqual(await watch.end(), [], `${where}: meanwhile`);
-  const asked = blobsAsked();
-  if (Math.random() < 0.3) await killDuringBoot();
-  await engine.boot(['--max-concurrent-downloads', `${parallel}`]);
+  const asked = layersAsked(source);
+  if (Math.random() < 0.3) await killDuringBoot(flags);
+  await engine.boot(flags);
   const finished = finishedLayers(engine.dataRoot);
 
   assert.deepEqual(await faultsOf(engine), [], `${where}: after the kill`);
   const now = await namesIn(world);
   assert.deepEqual(faultyNames({ before: old, after: wanted, now, isDone }), [], where);
+  await verb.checkAlways?.(world);
   source.proxy.reset();
-  if (isDone) await verb.check?.(world);
-  else await repeat(verb, { old, wanted, where });
-  const again = blobsAsked();
-  for (const layer of againstWishes(again, finished)) assert.fail(`${where}: ${layer} was fetched again`);
-  const twice = [...again].filter((blob) => asked.has(blob));
-  assert.ok(
-    twice.length <= parallel,
-    `${where}: ${twice.length} layers fetched twice, ${parallel} in flight`,
-  );
+  if (!isDone) {
+    const faults = await actAgain(world, verb, { before: old, after: wanted });
+    assert.deepEqual(faults, [], `${where}: again`);
+    assert.deepEqual(await faultsOf(engine), [], `${where}: after it was repeated`);
+  }
+  await verb.check?.(world);
+  const again = layersAsked(source);
+  const [vain, twice] = [finished, asked].map((layers) => [...layers].filter((layer) => again.has(layer)));
+  assert.deepEqual(vain, [], `${where}: layers that were here and were fetched again`);
+  assert.ok((twice ?? []).length <= parallel, `${where}: ${twice} fetched twice, ${parallel} in flight`);
   await clearAll(engine);
   assert.deepEqual(await faultsOf(engine), [], `${where}: when all is removed`);
   assert.deepEqual(await engine.remains(), [], `${where}: what is left`);
@@ -97,10 +100,10 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
 
 /** The instants are spread over as long as the verb takes here and now, and a little longer. */
 async function actAndKill(verb: Verb): Promise<{ isDone: boolean }> {
-  const pace = paces.get(verb.name) ?? 0;
+  const pace = paces.get(verb.name) ?? verb.typicalMs;
   const began = performance.now();
   let doneMs = Number.POSITIVE_INFINITY;
-  const acting = ask(engine, verb.request(world)).then((outcome) => {
+  const acting = act(world, verb).then((outcome) => {
     if (outcome.isDone) doneMs = performance.now() - began;
     return outcome;
   });
@@ -109,57 +112,16 @@ async function actAndKill(verb: Verb): Promise<{ isDone: boolean }> {
   const { isDone } = await acting;
   const killedMs = performance.now() - began;
   if (isDone) paces.set(verb.name, Math.min(doneMs, 1.5 * pace));
-  else if (killedMs > pace) paces.set(verb.name, 1.1 * pace);
+  else if (killedMs > pace) paces.set(verb.name, 1.2 * pace);
   return { isDone };
 }
 
 /** What the next daemon puts in order must be as safe to die over. */
-async function killDuringBoot(): Promise<void> {
-  const booting = engine.boot().catch(() => {});
+async function killDuringBoot(flags: readonly string[]): Promise<void> {
+  const booting = engine.boot(flags).catch(() => {});
   await sleep(Math.random() * BOOT_MS);
   await engine.kill();
   await booting;
-}
-
-/** What did not come to be is asked for again. What did, unheard, may be refused now: it is as it should be. */
-async function repeat(verb: Verb, o: { old: Names; wanted: Names; where: string }): Promise<void> {
-  const before = await namesIn(world);
-  const hasHappened = faultyNames({ before: o.old, after: o.wanted, now: before, isDone: true }).length === 0;
-  const { isDone, text } = await ask(engine, verb.request(world));
-  assert.ok(isDone || hasHappened, `${o.where}: again: ${text}`);
-  const now = await namesIn(world);
-  const after = hasHappened ? before : o.wanted;
-  assert.deepEqual(faultyNames({ before, after, now, isDone: !hasHappened }), [], `${o.where}: again`);
-  await verb.check?.(world);
-  assert.deepEqual(await faultsOf(engine), [], `${o.where}: after it was repeated`);
-}
-
-async function measure(verb: Verb): Promise<void> {
-  await prepare(world, verb);
-  const began = performance.now();
-  const { isDone, text } = await ask(engine, verb.request(world));
-  assert.ok(isDone, text);
-  paces.set(verb.name, performance.now() - began);
-  await verb.check?.(world);
-  await clearAll(engine);
-}
-
-/** Digests of blobs that were asked for since the proxy was reset; configs are few and small, and do not count. */
-function blobsAsked(): Set<string> {
-  const { v1, v2 } = source.versions;
-  const configs = new Set<string>([v1.configDigest, v2.configDigest]);
-  const asked = source.proxy.requests.filter(({ method }) => method === 'GET');
-  const digests = asked.flatMap(({ path }) => /\/blobs\/(sha256:[0-9a-f]{64})$/.exec(path)?.[1] ?? []);
-  return new Set(digests.filter((digest) => !configs.has(digest)));
-}
-
-/** Blobs that were asked for although their layers were finished. */
-function againstWishes(asked: ReadonlySet<string>, finished: ReadonlySet<string>): string[] {
-  const { v1, v2 } = source.versions;
-  const layers = [...v1.layers, ...v2.layers];
-  return layers
-    .filter(({ digest, diffId }) => asked.has(digest) && finished.has(diffId))
-    .map(({ digest }) => digest);
 }
 
 /** Asks for every name that stands for something before and after, all the time: it must always stand for one of them. */
@@ -170,7 +132,7 @@ function watchNames(old: Names, wanted: Names): { end(): Promise<string[]> } {
     while (!isOver) {
       for (const [name, before] of old) {
         const after = wanted.get(name);
-        if (after === undefined || after === NEW) continue;
+        if (after === undefined) continue;
         const answer = await engine.get(`/images/${world.name(name)}/json`).catch(() => undefined);
         if (answer === undefined) continue;
         const id = answer.status === 200 ? JSON.parse(answer.text).Id : `${answer.status} ${answer.text}`;

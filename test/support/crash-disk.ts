@@ -67,9 +67,15 @@ export class CrashDisk implements AsyncDisposable {
     }
   }
 
-  /** Keeps what the disk holds at this very instant. Without `isCanaryNew` the canary is the one of the cut before. */
-  async cut({ isCanaryNew = true }: { isCanaryNew?: boolean } = {}): Promise<PowerCut> {
-    if (isCanaryNew || this.#canary === '') await this.#sowCanary();
+  /** Writes the canary of the cuts to come. The earlier before a cut, the more a lost one proves. */
+  async sowCanary(): Promise<void> {
+    this.#canary = `canary-${this.#cuts}`;
+    await writeFile(join(this.mountPoint, this.#canary), Buffer.alloc(CANARY_BYTES, 1));
+  }
+
+  /** Keeps what the disk holds at this very instant. */
+  async cut(): Promise<PowerCut> {
+    if (this.#canary === '') await this.sowCanary();
     const path = join(this.#shelf, `cut-${++this.#cuts}`);
     await copyFile(this.#current, path, constants.COPYFILE_FICLONE_FORCE);
     return { path, canary: this.#canary };
@@ -140,11 +146,6 @@ export class CrashDisk implements AsyncDisposable {
     await untilDone('umount', [this.mountPoint], 'not mounted');
     await untilDone('losetup', ['--detach', this.#inner]);
     this.#inner = undefined;
-  }
-
-  async #sowCanary(): Promise<void> {
-    this.#canary = `canary-${this.#cuts}`;
-    await writeFile(join(this.mountPoint, this.#canary), Buffer.alloc(CANARY_BYTES, 1));
   }
 }
 

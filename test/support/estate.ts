@@ -1,7 +1,9 @@
 /** What an engine holds on its disk, looked at from outside: is every image whole, and does every byte belong to one? */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Layers } from '../../src/layers/layers.ts';
@@ -10,6 +12,8 @@ import { silentLog } from '../../src/lib/log.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../../src/store/records.ts';
 import { Store } from '../../src/store/store.ts';
 import type { TestEngine } from './engine.ts';
+
+const childPath = fileURLToPath(new URL('../../dist/extract-layer.js', import.meta.url));
 
 /** What the database says. */
 interface Records {
@@ -22,56 +26,85 @@ interface Records {
 /**
  * Everything that is wrong with the images and layers of an engine at rest; empty if all is well. Every listed image
  * can be inspected, and each of its layers, read from its files, hashes to its diff ID; every layer's directory has a
- * record that an image, a container or a living lease names; nothing is staged.
+ * record that an image, a container or a living lease names; nothing is staged. `isThorough` has the layers compared
+ * with all that their tars say, modes, owners and attributes too: a power cut may lose those alone.
  */
-export async function faultsOf(engine: TestEngine): Promise<string[]> {
+export async function faultsOf(engine: TestEngine, { isThorough = false } = {}): Promise<string[]> {
   const records = await recordsOf(engine.dataRoot);
   return [
-    ...(await brokenImages(engine)),
+    ...(await brokenImages(engine, isThorough)),
     ...strayLayers(engine.dataRoot, records),
-    ...readdirSync(join(engine.dataRoot, 'staging')).map((name) => `staging/${name} is left`),
+    ...strayParts(engine.dataRoot, records),
     ...(await strayContainers(engine)),
   ];
 }
 
-async function brokenImages(engine: TestEngine): Promise<string[]> {
-  const layers = await Layers.open({
-    dataRoot: engine.dataRoot,
-    childPath: fileURLToPath(new URL('../../dist/extract-layer.js', import.meta.url)),
-    parallel: 1,
-    log: silentLog,
-  });
+async function brokenImages(engine: TestEngine, isThorough: boolean): Promise<string[]> {
+  const layers = await Layers.open({ dataRoot: engine.dataRoot, childPath, parallel: 1, log: silentLog });
   const byDiffId = new Map<string, string>();
   for await (const layer of layers.list()) {
     if (!layer.isJunk) byDiffId.set(layer.diffId, layer.dirId);
   }
+  const verdicts = new Map<string, Promise<string>>();
   const faults: string[] = [];
-  const verdicts = new Map<string, boolean>();
   for (const { Id, RepoTags } of await engine.json('/images/json?all=1')) {
     const { status, text } = await engine.get(`/images/${Id}/json`);
+    const diffIds = status === 200 ? (JSON.parse(text).RootFS.Layers ?? []) : [];
     if (status !== 200) faults.push(`image ${Id} ${RepoTags} is listed, and inspect says ${status} ${text}`);
-    else {
-      for (const diffId of JSON.parse(text).RootFS.Layers ?? []) {
-        const dirId = byDiffId.get(diffId);
-        const isWhole =
-          verdicts.get(diffId) ??
-          (dirId !== undefined && isDigest(diffId) && (await layers.verify(dirId, diffId)).state === 'ok');
-        verdicts.set(diffId, isWhole);
-        const why = dirId === undefined ? 'is not on the disk' : `in ${dirId} is damaged`;
-        if (!isWhole) faults.push(`image ${Id} ${RepoTags}: layer ${diffId} ${why}`);
-      }
+    for (const diffId of diffIds) {
+      const verdict = verdicts.get(diffId) ?? verdictOn(layers, diffId, byDiffId.get(diffId), isThorough);
+      verdicts.set(diffId, verdict);
+      if ((await verdict) !== 'ok') faults.push(`image ${Id} ${RepoTags}: layer ${diffId}: ${await verdict}`);
     }
   }
   return faults;
 }
 
-function strayLayers(dataRoot: string, records: Records): string[] {
-  const now = new Date().toISOString();
-  const users = [
-    ...records.images,
-    ...records.containers,
-    ...records.leases.filter(({ expiresAt }) => expiresAt > now),
+/** 'ok', or what is wrong with it. */
+async function verdictOn(
+  layers: Layers,
+  diffId: string,
+  dirId: string | undefined,
+  isThorough: boolean,
+): Promise<string> {
+  if (dirId === undefined || !isDigest(diffId)) return 'it is not on the disk';
+  if (isThorough) {
+    const { state, differences } = await layers.verify(dirId, diffId);
+    return state === 'ok' ? 'ok' : `${state} in ${dirId}: ${JSON.stringify(differences)}`;
+  }
+  const hash = createHash('sha256');
+  try {
+    await pipeline(layers.tar(dirId), hash);
+  } catch (cause) {
+    return `${cause}`;
+  }
+  return `sha256:${hash.digest('hex')}` === diffId ? 'ok' : `the files in ${dirId} make another tar`;
+}
+
+/** What is in flight: nothing is, but parts of blobs may wait for the next try of a pull that died. */
+function strayParts(dataRoot: string, records: Records): string[] {
+  const spool = join(dataRoot, 'spool');
+  const here = new Set<string>(records.layers.map(({ diffId }) => diffId));
+  const awaited = new Set<string>(liveLeases(records).flatMap(({ diffIds }) => diffIds));
+  const isWanted = (name: string) => {
+    const diffId = `sha256:${name.split('.')[0]}`;
+    return awaited.has(diffId) && !here.has(diffId);
+  };
+  return [
+    ...readdirSync(join(dataRoot, 'staging')).map((name) => `staging/${name} is left`),
+    ...(existsSync(spool) ? readdirSync(spool) : [])
+      .filter((name) => !isWanted(name))
+      .map((name) => `spool/${name} is left`),
   ];
+}
+
+function liveLeases({ leases }: Records): LeaseRecord[] {
+  const now = new Date().toISOString();
+  return leases.filter(({ expiresAt }) => expiresAt > now);
+}
+
+function strayLayers(dataRoot: string, records: Records): string[] {
+  const users = [...records.images, ...records.containers, ...liveLeases(records)];
   const named = new Set(users.flatMap(({ diffIds }) => diffIds as string[]));
   const byDirectory = new Map(records.layers.map((layer) => [layer.dirId, layer]));
   const onDisk = readdirSync(join(dataRoot, 'layers'));

@@ -1,50 +1,88 @@
 /** What can be done to images, as a table: how it begins, the request, and how it must end if it is not cut short. */
-import { type ApiRequest, demand, type ImageWorld, type Names, pullRequest } from './image-world.ts';
+import {
+  type ApiRequest,
+  ask,
+  demand,
+  type ImageWorld,
+  type Names,
+  namesIn,
+  type Outcome,
+  pullRequest,
+} from './image-world.ts';
 
 /** One thing that a client can have done to images. */
 export interface Verb {
   readonly name: string;
+  /** About how long it takes; the instants of death are spread over that until they have shown how long it is. */
+  readonly typicalMs: number;
   /** Brings about what it needs, on top of `app:current`, which stands for v1 and may have containers. */
   prepare?(world: ImageWorld): Promise<void>;
-  request(world: ImageWorld): ApiRequest;
+  /** One request, or several that are sent at once. */
+  request(world: ImageWorld): ApiRequest | readonly ApiRequest[];
   /** What the tags stand for afterwards; `NEW` is an image that was not there before. */
   outcome(before: Names, world: ImageWorld): Names;
+  /** Once it has happened it cannot be asked for again, or does something else then. */
+  readonly isOnce?: boolean;
   /** What else must hold once it has succeeded. */
   check?(world: ImageWorld): Promise<void>;
+  /** What else must hold whatever became of it. */
+  checkAlways?(world: ImageWorld): Promise<void>;
 }
 
-/** Stands for the ID of an image that nobody can know beforehand. */
+/** Stand for the ID of an image that nobody can know beforehand: one that was not there before, and any. */
 export const NEW = 'new';
+const ANY = 'any';
 
 const current = 'app:current';
+
+const tagRequest = ({ name }: ImageWorld): ApiRequest => ({
+  method: 'POST',
+  path: `/images/${name(current)}/tag?repo=${encodeURIComponent(name('app'))}&tag=also`,
+});
 
 export const verbs: readonly Verb[] = [
   {
     name: 'pull',
+    typicalMs: 300,
     request: ({ name }) => pullRequest(name('app:v2')),
     outcome: (before, { versions }) => withName(before, 'app:v2', versions.v2.configDigest),
   },
   {
     name: 'update',
+    typicalMs: 300,
     prepare: ({ point, versions }) => point('current', versions.v2),
     request: ({ name }) => pullRequest(name(current)),
     outcome: (before, { versions }) => withName(before, current, versions.v2.configDigest),
   },
   {
     name: 'tag',
-    request: ({ name }) => ({
-      method: 'POST',
-      path: `/images/${name(current)}/tag?repo=${encodeURIComponent(name('app'))}&tag=also`,
-    }),
+    typicalMs: 6,
+    request: tagRequest,
     outcome: (before) => withName(before, 'app:also', before.get(current)),
   },
   {
     name: 'delete',
+    typicalMs: 30,
+    isOnce: true,
     prepare: async ({ engine, name }) => {
       await demand(engine, pullRequest(name('app:v2')));
     },
     request: ({ name }) => ({ method: 'DELETE', path: `/images/${name('app:v2')}` }),
     outcome: (before) => withName(before, 'app:v2', undefined),
+  },
+  {
+    name: 'pull, tag and update at once',
+    typicalMs: 500,
+    prepare: ({ point, versions }) => point('current', versions.v2),
+    request: (world) => {
+      const pulls = ['app:v2', current].map((name) => pullRequest(world.name(name)));
+      return [...pulls, tagRequest(world)];
+    },
+    // what the new tag stands for depends on who comes first
+    outcome: (before, { versions: { v2 } }) => {
+      const pulled = withName(withName(before, 'app:v2', v2.configDigest), current, v2.configDigest);
+      return withName(pulled, 'app:also', ANY);
+    },
   },
 ];
 
@@ -55,12 +93,44 @@ function withName(names: Names, name: string, id: string | undefined): Names {
   return changed;
 }
 
-/** Brings about what every verb starts from: `app:current` is v1, here and in the registry. */
-export async function prepare(world: ImageWorld, verb: Verb): Promise<void> {
+/**
+ * Brings about what every verb starts from: `app:current` is v1, here and in the registry, and has the containers that
+ * `startKeeper` makes.
+ */
+export async function prepare(
+  world: ImageWorld,
+  verb: Verb,
+  startKeeper: () => Promise<void> = async () => {},
+): Promise<void> {
   const { engine, name, point, versions } = world;
+  world.turn++;
   await point('current', versions.v1);
   await demand(engine, pullRequest(name(current)));
+  await startKeeper();
   await verb.prepare?.(world);
+}
+
+/** Does it; it is done when all that it consists of is. */
+export async function act(world: ImageWorld, verb: Verb): Promise<Outcome> {
+  const outcomes = await Promise.all([verb.request(world)].flat().map((one) => ask(world.engine, one)));
+  return {
+    isDone: outcomes.every(({ isDone }) => isDone),
+    text: outcomes.map(({ text }) => text).join('\n'),
+  };
+}
+
+/** Does again what was cut short, unless it turns out to have happened; what is wrong then. */
+export async function actAgain(
+  world: ImageWorld,
+  verb: Verb,
+  { before, after }: { before: Names; after: Names },
+): Promise<string[]> {
+  const found = await namesIn(world);
+  const hasHappened = faultyNames({ before, after, now: found, isDone: true }).length === 0;
+  if (hasHappened && verb.isOnce) return [];
+  const { isDone, text } = await act(world, verb);
+  const now = await namesIn(world);
+  return [...(isDone ? [] : [text]), ...faultyNames({ before, after, now, isDone: true })];
 }
 
 /**
@@ -72,7 +142,10 @@ export function faultyNames(o: { before: Names; after: Names; now: Names; isDone
   for (const name of new Set([...o.before.keys(), ...o.after.keys(), ...o.now.keys()])) {
     const [was, is] = [o.before.get(name), o.now.get(name)];
     const wanted = o.after.get(name);
-    const isNew = wanted === NEW ? is !== undefined && ![...o.before.values()].includes(is) : is === wanted;
+    const isNew =
+      wanted === ANY || wanted === NEW
+        ? is !== undefined && (wanted === ANY || ![...o.before.values()].includes(is))
+        : is === wanted;
     const isOld = is === was && !o.isDone;
     if (!isNew && !isOld)
       faults.push(`${name} stands for ${is}, not ${wanted}${o.isDone ? '' : ` or ${was}`}`);

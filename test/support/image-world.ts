@@ -1,5 +1,8 @@
 /** An engine, a registry and a few images between them: where things are done to images, and die half-way. */
 import { request } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import { pack } from 'tar-stream';
+import { hexOf } from '../../src/lib/digest.ts';
 import { boxLayer } from './box-image.ts';
 import type { TestEngine } from './engine.ts';
 import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts';
@@ -32,6 +35,8 @@ export interface ImageSource extends AsyncDisposable {
   readonly registry: TestRegistry;
   readonly proxy: FaultyProxy;
   readonly versions: Versions;
+  /** `docker save` of v3 as `app:v3`. */
+  readonly archive: Buffer;
   /** A name in the registry, as the engine asks for it: through the proxy, which counts. */
   name(repositoryAndTag: string): string;
   /** Lets a tag of `app` stand for another version, in the registry. */
@@ -39,8 +44,12 @@ export interface ImageSource extends AsyncDisposable {
 }
 
 /** The parts that a verb acts on. */
-export interface ImageWorld extends Pick<ImageSource, 'registry' | 'proxy' | 'versions' | 'name' | 'point'> {
+export interface ImageWorld extends Omit<ImageSource, keyof AsyncDisposable> {
   readonly engine: TestEngine;
+  /** A container of v1 is there all the time. */
+  readonly hasKeeper: boolean;
+  /** Counts preparations, for names that nobody has used before. */
+  turn: number;
 }
 
 /** Starts a registry that knows v1 and v2; `layerBytes` is the size of each layer but the base. */
@@ -62,6 +71,7 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
     registry,
     proxy,
     versions: { v1, v2, v3 },
+    archive: await archiveOf(v3, `${proxy.host}/app:v3`),
     name: (repositoryAndTag) => `${proxy.host}/${repositoryAndTag}`,
     point: (tag, image) => push(registry.host, 'app', [tag], image),
     [Symbol.asyncDispose]: async () => {
@@ -69,6 +79,21 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
       await registry[Symbol.asyncDispose]();
     },
   };
+}
+
+/** An image as `docker save` writes it (image-spec v1.2 of moby). */
+async function archiveOf(image: TestImage, tag: string): Promise<Buffer> {
+  const archive = pack();
+  const config = `${hexOf(image.configDigest)}.json`;
+  const layers = image.layers.map(({ diffId }) => `${hexOf(diffId)}/layer.tar`);
+  archive.entry(
+    { name: 'manifest.json' },
+    JSON.stringify([{ Config: config, RepoTags: [tag], Layers: layers }]),
+  );
+  archive.entry({ name: config }, image.config);
+  for (const { diffId, tar } of image.layers) archive.entry({ name: `${hexOf(diffId)}/layer.tar` }, tar);
+  archive.finalize();
+  return buffer(archive);
 }
 
 /** What came of a request: undefined if the engine died over it. */
@@ -132,4 +157,12 @@ export async function clearAll(engine: TestEngine): Promise<void> {
     if (round === 5) throw new Error(`images that resist: ${JSON.stringify(listed)}`);
     for (const { Id } of listed) await engine.get(`/images/${Id}?force=1`, { method: 'DELETE' });
   }
+}
+
+/** Diff IDs of the layers that the registry was asked for since the proxy was reset. */
+export function layersAsked({ proxy, versions }: Pick<ImageSource, 'proxy' | 'versions'>): Set<string> {
+  const layers = Object.values(versions).flatMap((version: TestImage) => version.layers);
+  const asked = proxy.requests.filter(({ method }) => method === 'GET').map(({ path }) => path);
+  const isAsked = (digest: string) => asked.some((path) => path.endsWith(`/blobs/${digest}`));
+  return new Set(layers.filter(({ digest }) => isAsked(digest)).map(({ diffId }) => diffId));
 }
