@@ -39,6 +39,30 @@ export async function readBody(ctx: Pick<ApiContext, 'req' | 'res'>): Promise<Bu
 }
 
 /**
+ * The body as it comes, for as long as it takes. What is not read of it is none of the reader's business: ending early
+ * leaves the connection as it is, so that an answer can still be given.
+ */
+export function streamBody({ req, res }: Pick<ApiContext, 'req' | 'res'>): AsyncIterable<Buffer> {
+  if (req.headers.expect?.toLowerCase() === '100-continue') res.writeContinue();
+  return req.iterator({ destroyOnReturn: false });
+}
+
+/**
+ * Reads what is left of a body whose use is over, so that a client that still sends comes to read its answer instead of
+ * a broken pipe. One that stalls loses its connection.
+ */
+export async function discardBody({ req }: Pick<ApiContext, 'req'>): Promise<void> {
+  const patience = setTimeout(() => req.socket.destroy(), MAX_SILENCE_MS);
+  try {
+    for await (const _ of req.iterator({ destroyOnReturn: false })) patience.refresh();
+  } catch {
+    // it has left, and so there is nobody to be answered
+  } finally {
+    clearTimeout(patience);
+  }
+}
+
+/**
  * Takes away the body of a request that needs none, where its length is known: dockerode repeats its parameters there,
  * and they must not be taken for what follows.
  */

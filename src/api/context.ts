@@ -1,4 +1,5 @@
 import type { ParameterizedContext } from 'koa';
+import { messageOf } from '../errors.ts';
 import type { Lifetime } from './lifetime.ts';
 import { Query } from './query.ts';
 import type { Axes } from './versions.ts';
@@ -19,6 +20,8 @@ export class ApiState {
   /** The query without its `?`, and a form body; not read before somebody asks. */
   search = '';
   form = '';
+  /** Logs a failure that is told within an answer that has begun, and words it. Set by the error middleware. */
+  tell: (cause: unknown) => { message: string } = (cause) => ({ message: messageOf(cause) });
   #query: Query | undefined;
 
   constructor(lifetime: Lifetime, axes: Axes) {

@@ -13,6 +13,11 @@ import { sayGoodbye, takeoverOf } from './takeover.ts';
  */
 export function answerFailures(log: Log): Middleware<ApiState, object> {
   return async (ctx, next) => {
+    ctx.state.tell = (cause) => {
+      const telling = tellingOf(ctx, cause);
+      report(ctx, cause, telling.status, log);
+      return telling;
+    };
     try {
       await next();
     } catch (cause) {
@@ -22,7 +27,7 @@ export function answerFailures(log: Log): Middleware<ApiState, object> {
 }
 
 /** Status and text of a failure for this client; an unknown one is a bug, and says what it has to say. */
-export function tellingOf(ctx: ApiContext, cause: unknown): { status: number; message: string } {
+function tellingOf(ctx: ApiContext, cause: unknown): { status: number; message: string } {
   const { axes, route, name } = ctx.state;
   if (cause instanceof Failure) return wordingOf(cause, axes, route, name);
   return { status: 500, message: messageOf(cause) };

@@ -1,12 +1,19 @@
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { Progress } from '../engine/progress.ts';
+import { streamBody } from './body.ts';
 import type { ApiContext } from './context.ts';
+import { answerProgress } from './progress.ts';
 import { beginStream } from './respond.ts';
 import { Router } from './router.ts';
 
 /** What puts images into files. */
 export interface Archives {
   save(names: readonly string[], o: { signal: AbortSignal }): Promise<Readable>;
+  load(
+    input: AsyncIterable<Buffer>,
+    o: { isQuiet: boolean; progress: Progress; signal: AbortSignal },
+  ): Promise<void>;
 }
 
 /** Routes that carry images in archives. */
@@ -25,6 +32,14 @@ export function imageArchiveRoutes({ archives }: { archives: Archives }): Router
 
   /** 200 and a stream, 400 for a name that is none, 404 for one that is not here. */
   router.get('/images/:name/get', (ctx, name) => answerArchive(ctx, [name]));
+
+  /** 200 and a stream, in which every failure is told. */
+  router.post('/images/load', async (ctx) => {
+    const { query } = ctx.state;
+    const isQuiet = !query.has('quiet') || query.flag('quiet');
+    const input = streamBody(ctx);
+    await answerProgress(ctx, (o) => archives.load(input, { ...o, isQuiet }), { takesBody: true });
+  });
 
   return router;
 }

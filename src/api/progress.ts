@@ -1,7 +1,7 @@
 import type { Progress, ProgressMessage } from '../engine/progress.ts';
 import { escapedJson } from '../lib/json.ts';
+import { discardBody } from './body.ts';
 import type { ApiContext } from './context.ts';
-import { tellingOf } from './failures.ts';
 import { beginStream } from './respond.ts';
 
 /** Lines with mere numbers are left out while the client has so much unread: the next ones say it better. */
@@ -11,11 +11,13 @@ const MAX_UNREAD_BYTES = 8 * 1024 * 1024;
 
 /**
  * Answers with the progress of some work, one JSON object per line. The first message commits the answer to 200: what
- * fails before is an HTTP error, what fails later is told in the stream.
+ * fails before is an HTTP error, what fails later is told in the stream. With `takesBody`, work that reads the body as
+ * a stream: then every failure is told in the answer's, and the rest of the body is thrown away.
  */
 export async function answerProgress(
   ctx: ApiContext,
   work: (o: { progress: Progress; signal: AbortSignal }) => Promise<unknown>,
+  { takesBody = false }: { takesBody?: boolean } = {},
 ): Promise<void> {
   const { res, state } = ctx;
   const progress: Progress = (message) => {
@@ -28,11 +30,12 @@ export async function answerProgress(
   try {
     await work({ progress, signal: state.signal });
   } catch (cause) {
-    if (!res.headersSent || state.signal.aborted) throw cause;
-    const { message } = tellingOf(ctx, cause);
+    if ((!res.headersSent && !takesBody) || state.signal.aborted) throw cause;
+    const { message } = state.tell(cause);
     progress({ errorDetail: { message }, error: message });
   }
   if (!res.headersSent) beginStream(ctx, 'application/json');
+  if (takesBody) await discardBody(ctx);
   res.end();
 }
 

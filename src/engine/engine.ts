@@ -170,7 +170,15 @@ export class Engine implements AsyncDisposable {
         tellsTotal: o.supervisorCompat,
         log: o.log('images'),
       }),
-      archives: new ImageArchives({ images, shelf, layers, events }),
+      archives: new ImageArchives({
+        images,
+        shelf,
+        layers,
+        events,
+        space,
+        host: host.platform,
+        log: o.log('images'),
+      }),
       pushes: new Pushes({
         registry: o.registry,
         images,

@@ -198,7 +198,7 @@ export class LayerShelf {
       compression: Compression;
       diffId?: Digest;
       blob?: Digest;
-      maxBytes?: number;
+      maxBytes?: number | (() => Promise<number>);
       onProgress?: (compressedBytes: number) => void;
       signal: AbortSignal;
     },

@@ -75,6 +75,7 @@ export class Semaphore {
 /** The promise, or the signal's reason if that comes first. */
 export async function abortable<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (signal === undefined) return promise;
+  if (signal.aborted) promise.catch(() => {}); // nobody else may be listening when it fails
   signal.throwIfAborted();
   const { promise: aborted, reject } = withResolvers<never>();
   const onAbort = () => reject(signal.reason);

@@ -204,7 +204,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     },
     pushes: { push: never },
     pulls: { pull: never },
-    archives: { save: never },
+    archives: { save: never, load: never },
     registries: { login: never, inspect: never, search: never },
     events: { subscribe: never },
     system: { info: async () => aSystem, version: async () => aVersion },

@@ -68,3 +68,9 @@ test('abortable throws at once where the signal came first', async () => {
   await assert.rejects(abortable(new Promise(() => {}), AbortSignal.abort(new Error('gone'))), /gone/);
   assert.equal(await abortable(Promise.resolve(7), new AbortController().signal), 7);
 });
+
+test('a promise that is given up before it is waited for may fail unheard', async () => {
+  const failing = sleep(1).then(() => Promise.reject(new Error('late')));
+  await assert.rejects(abortable(failing, AbortSignal.abort(new Error('enough'))), /enough/);
+  await sleep(5); // an unhandled rejection would end this process
+});

@@ -1,0 +1,194 @@
+import { fail } from '../errors.ts';
+import { decompressInto } from '../layers/decompression.ts';
+import type { Digest } from '../lib/digest.ts';
+import { parseImageConfig } from '../lib/image-config.ts';
+import { abortable } from '../lib/locks.ts';
+import type { Log } from '../lib/log.ts';
+import type { Platform } from '../lib/platform.ts';
+import { familiarString, type Reference } from '../lib/reference.ts';
+import { nowText } from '../lib/time.ts';
+import type { ImageRecord } from '../store/records.ts';
+import type { ArchiveContents } from './archive-contents.ts';
+import { ArchiveIntake } from './archive-intake.ts';
+import type { ArchivedImage } from './archived-image.ts';
+import { readDockerArchive } from './docker-archive.ts';
+import type { Events } from './events.ts';
+import type { Images, MovedName } from './images.ts';
+import type { LayerShelf } from './layer-shelf.ts';
+import { readLegacyArchive } from './legacy-archive.ts';
+import { readOciLayout } from './oci-layout.ts';
+import type { Progress } from './progress.ts';
+import type { Space } from './space.ts';
+
+/** What loading needs of the rest of the engine. */
+export interface LoadParts {
+  images: Pick<Images, 'adopt' | 'byId' | 'refOf'>;
+  shelf: Pick<
+    LayerShelf,
+    'add' | 'diffIdOf' | 'drop' | 'get' | 'keep' | 'lease' | 'leaseEnds' | 'pin' | 'release'
+  >;
+  events: Pick<Events, 'emit'>;
+  space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
+  host: Platform;
+  log: Log;
+}
+
+export interface LoadOptions {
+  /** No progress of single layers. */
+  isQuiet: boolean;
+  progress: Progress;
+  signal: AbortSignal;
+}
+
+/** An image that is ready to be adopted, and the names that it is to have. */
+interface Loaded {
+  record: ImageRecord;
+  names: readonly Reference[];
+}
+
+/**
+ * Loads the images of an archive: Docker's, of any age, or an OCI layout, packed or not. Layers are unpacked as they
+ * come by; one synced batch at the end makes all images visible. Whatever fails before leaves nothing.
+ */
+export async function loadImages(
+  parts: LoadParts,
+  input: AsyncIterable<Buffer>,
+  o: LoadOptions,
+): Promise<void> {
+  const began = performance.now();
+  await using intake = new ArchiveIntake(parts, o);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([o.signal, stop.signal]);
+  try {
+    await decompressInto(interruptible(input, signal), 'auto', async (pieces) => {
+      // the client may have nothing more to say: what went wrong here must not wait for it
+      await intake.read(pieces).catch((cause: unknown) => {
+        stop.abort(cause);
+        throw cause;
+      });
+    });
+    const archived = readImages(intake.contents, parts.host);
+    const loaded: Loaded[] = [];
+    for (const image of archived) loaded.push(await complete(parts, intake, image, archived));
+    o.signal.throwIfAborted();
+    await adopt(parts, intake, merged(loaded), o.progress);
+    intake.settle();
+    const ms = Math.round(performance.now() - began);
+    parts.log.info({ images: loaded.map(({ record }) => record.id), ms }, 'images loaded');
+  } catch (cause) {
+    o.signal.throwIfAborted();
+    throw cause;
+  }
+}
+
+function readImages(contents: ArchiveContents, host: Platform): ArchivedImage[] {
+  if (contents.has('manifest.json')) return readDockerArchive(contents, host);
+  return contents.has('index.json') ? readOciLayout(contents, host) : readLegacyArchive(contents, host);
+}
+
+/** The record of an archived image, once each of its layers is here and is the one that its config names. */
+async function complete(
+  { images, shelf }: LoadParts,
+  intake: ArchiveIntake,
+  image: ArchivedImage,
+  all: readonly ArchivedImage[],
+): Promise<Loaded> {
+  let sizeBytes = 0;
+  for (const [at, layer] of image.layers.entries()) {
+    const diffId = await intake.bring(layer);
+    if (diffId !== layer.diffId) {
+      throw fail.invalidArchive(
+        `invalid diffID for layer ${at}: expected ${JSON.stringify(layer.diffId)}, got ${JSON.stringify(diffId)}`,
+      );
+    }
+    sizeBytes += (await shelf.get(diffId))?.sizeBytes ?? 0;
+  }
+  const { id, config, platform, manifest, names } = image;
+  const known = await images.byId(id);
+  if (known !== undefined) return { record: known, names };
+  const parent = all.find((other) => other.id === image.parent && isParent(other, image));
+  const record: ImageRecord = {
+    id,
+    ...(manifest && {
+      manifestDigest: manifest.digest,
+      manifestMediaType: manifest.mediaType,
+      manifest: manifest.text,
+    }),
+    config,
+    ...(parent && { parent: parent.id }),
+    diffIds: image.layers.map(({ diffId }) => diffId),
+    sizeBytes,
+    pulledAt: nowText(),
+    platform,
+  };
+  return { record, names };
+}
+
+/** As dockerd checks it: one step less, on the same layers. So no image is its own ancestor, whatever an archive says. */
+function isParent(parent: ArchivedImage, child: ArchivedImage): boolean {
+  const steps = ({ config }: ArchivedImage) => parseImageConfig(config).history?.length ?? 0;
+  const isPrefix = parent.layers.every(({ diffId }, at) => diffId === child.layers[at]?.diffId);
+  return isPrefix && steps(child) === steps(parent) + 1;
+}
+
+/** An image may stand in an archive more than once, under different names. */
+function merged(loaded: readonly Loaded[]): Loaded[] {
+  const byId = new Map<Digest, Loaded>();
+  for (const { record, names } of loaded) {
+    const known = byId.get(record.id);
+    byId.set(
+      record.id,
+      known === undefined ? { record, names } : { record: known.record, names: [...known.names, ...names] },
+    );
+  }
+  return [...byId.values()];
+}
+
+/** Makes all of them visible at once, then tells of it. What is here under these names already is not written again. */
+async function adopt(
+  { images, shelf, events }: LoadParts,
+  { lease }: ArchiveIntake,
+  loaded: readonly Loaded[],
+  progress: Progress,
+): Promise<void> {
+  const isFresh = await Promise.all(loaded.map((one) => isNew(images, one)));
+  let moved: readonly MovedName[] = [];
+  if (lease !== undefined || isFresh.includes(true)) {
+    const arrivals = loaded.map(({ record, names }) => ({ record, refs: names.map((ref) => ({ ref })) }));
+    moved = await images.adopt(arrivals, lease === undefined ? [] : await shelf.leaseEnds(lease));
+  }
+  const say = (line: string) => progress({ stream: `${line}\n` });
+  for (const { record, names } of loaded) {
+    for (const name of new Set(names.map(familiarString))) {
+      const from = moved.find((move) => move.name === name && move.to === record.id)?.from;
+      if (from) say(`The image ${name} already exists, renaming the old one with ID ${from} to empty string`);
+      say(`Loaded image: ${name}`);
+    }
+    if (names.length === 0) say(`Loaded image ID: ${record.id}`);
+    const labels = parseImageConfig(record.config).config?.Labels ?? {};
+    events.emit('image', 'load', record.id, { name: record.id, ...labels });
+  }
+}
+
+async function isNew(images: LoadParts['images'], { record, names }: Loaded): Promise<boolean> {
+  if ((await images.byId(record.id)) === undefined) return true;
+  const refs = await Promise.all(names.map((name) => images.refOf(name)));
+  return refs.some((ref) => ref?.imageId !== record.id);
+}
+
+/** The input, until the signal is aborted: a client that says nothing more would otherwise hold everything up. */
+async function* interruptible(
+  input: AsyncIterable<Buffer>,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer, void, undefined> {
+  const pieces = input[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { value, done } = await abortable(pieces.next(), signal);
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    pieces.return?.().catch(() => {}); // not waited for: a piece may be on its way for ever
+  }
+}
