@@ -4,10 +4,13 @@ import { codeOf, type Failure, fail } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
+import type { ProxySettings } from '../lib/proxy-address.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
 import { MOST_HINT_BYTES, sizeHintRanges, unpackedSize } from '../lib/unpacked-size.ts';
 import { type BlobPart, blobStream, type KeptPart } from './blob-stream.ts';
+import { Certificates } from './certificates.ts';
 import { Client } from './client.ts';
+import { Connections } from './connections.ts';
 import { Destination } from './destination.ts';
 import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
@@ -22,6 +25,7 @@ import {
   parseManifest,
   parsePulledConfig,
 } from './manifest.ts';
+import { Proxies } from './proxies.ts';
 import { type Search, Searches, type SearchResult } from './search.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
@@ -82,6 +86,9 @@ export class Registry {
   constructor(o: {
     mirrors: readonly string[];
     insecure: readonly string[];
+    proxies?: ProxySettings;
+    /** Directories with certificates of registries, one directory for each. */
+    certificates?: readonly string[];
     maxAttempts: number;
     userAgent: string;
     stallMs?: number;
@@ -97,7 +104,12 @@ export class Registry {
     this.#log = o.log;
     const stallMs = this.#stallMs;
     const insecure = new InsecureHosts(o.insecure);
-    const transport = new Transport({ userAgent: o.userAgent, stallMs, insecure });
+    const connections = new Connections({
+      proxies: new Proxies(o.proxies ?? { http: '', https: '', no: '' }),
+      certificates: new Certificates({ directories: o.certificates ?? [] }),
+      stallMs,
+    });
+    const transport = new Transport({ userAgent: o.userAgent, stallMs, insecure, connections });
     const hosts = new Hosts({ mirrors: o.mirrors, hub: o.hub ?? HUB, insecure, transport, log: o.log });
     const tokens = new Tokens({ transport, stallMs });
     this.#transport = transport;

@@ -42,8 +42,8 @@ export interface SocketTrouble {
   readonly words: string;
   /** Nobody could be reached: no name, no route, no listener. */
   readonly isUnreachable: boolean;
-  /** The certificate is not to be trusted; trying again does not change that. */
-  readonly isUntrusted: boolean;
+  /** Trying again does not change it: the certificate is not to be trusted, the proxy does not want us. */
+  readonly isLasting: boolean;
 }
 
 /** Puts what Node threw for a connection to `host:port` into words. */
@@ -52,13 +52,13 @@ export function describeSocketError(error: unknown, at: { host: string; port: st
   const code = codeOf(cause) ?? '';
   const certificate = describeCertificate(cause, code, at.host);
   if (certificate !== undefined) {
-    return { words: `x509: ${certificate}`, isUnreachable: false, isUntrusted: true };
+    return { words: `x509: ${certificate}`, isUnreachable: false, isLasting: true };
   }
   const unreachable = describeUnreachable(cause, code, at);
   if (unreachable !== undefined) {
-    return { words: `dial tcp${unreachable}`, isUnreachable: true, isUntrusted: false };
+    return { words: `dial tcp${unreachable}`, isUnreachable: true, isLasting: false };
   }
-  return { words: describeExchange(cause, code), isUnreachable: false, isUntrusted: false };
+  return { words: describeExchange(cause, code), isUnreachable: false, isLasting: false };
 }
 
 function describeUnreachable(

@@ -173,7 +173,7 @@ export class Tokens {
     realm: URL,
     wanted: Wanted,
     auth: RegistryAuth | undefined,
-    { isVerified }: Reached,
+    reached: Reached,
     signal: AbortSignal,
   ): Promise<Answer> {
     const url = new URL(realm);
@@ -186,7 +186,7 @@ export class Tokens {
     const authorization = basicOf(auth);
     if (authorization !== undefined) url.searchParams.set('account', auth?.username ?? '');
     return this.#transport.send(url, {
-      isVerified,
+      ...securityOf(reached),
       signal,
       ...(authorization && { headers: { authorization } }),
     });
@@ -196,7 +196,7 @@ export class Tokens {
     realm: URL,
     wanted: Wanted,
     identityToken: string,
-    { isVerified }: Reached,
+    reached: Reached,
     signal: AbortSignal,
   ): Promise<Answer> {
     const form = new URLSearchParams({
@@ -211,10 +211,15 @@ export class Tokens {
       method: 'POST',
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
       payload: form.toString(),
-      isVerified,
+      ...securityOf(reached),
       signal,
     });
   }
+}
+
+/** A registry vouches for its token server: dockerd checks both against the registry's certificates. */
+function securityOf({ origin, isVerified }: Reached): { isVerified: boolean; certificatesOf: string } {
+  return { isVerified, certificatesOf: new URL(origin).host };
 }
 
 /** The token server's address. Credentials for a registry behind https do not travel in the clear. */

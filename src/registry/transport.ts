@@ -1,19 +1,14 @@
-import {
-  Agent,
-  type ClientRequest,
-  type IncomingHttpHeaders,
-  type IncomingMessage,
-  request,
-} from 'node:http';
-import type { Agent as SecureAgent, request as secureRequest } from 'node:https';
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { codeOf, fail } from '../errors.ts';
+import type { Connections } from './connections.ts';
 import { brokenOff, flowing } from './flow.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { BodyError, pour } from './pour.ts';
 import { Setback } from './setback.ts';
 import { SilenceWatch } from './silence-watch.ts';
-import { describeSocketError } from './socket-errors.ts';
+import { describeSocketError, type SocketTrouble } from './socket-errors.ts';
+import { TunnelError } from './tunnel.ts';
 
 /** The head of a response, and its body still to be read. Whoever gets it reads the body or discards it. */
 export interface Answer {
@@ -35,28 +30,13 @@ export interface Outgoing {
   readonly answerMs?: number;
   /** False: any certificate will do. */
   readonly isVerified: boolean;
+  /** The registry, `host[:port]`, whose certificates count; the one that is asked, if left out. */
+  readonly certificatesOf?: string;
   readonly signal: AbortSignal;
-}
-
-interface SecureModule {
-  request: typeof secureRequest;
-  Agent: typeof SecureAgent;
 }
 
 const MOST_REDIRECTS = 10;
 const CHEAP_TO_READ_BYTES = 64 * 1024;
-
-const agentOptions = {
-  keepAlive: true,
-  /** Per host; more requests wait for their turn. */
-  maxSockets: 16,
-  maxTotalSockets: 64,
-  maxFreeSockets: 4,
-  /** Idle connections are closed after this, so that a quiet engine holds none. */
-  timeout: 15_000,
-  // 250 ms, Node's own, is less than a handshake over a satellite or a bad mobile link takes
-  autoSelectFamilyAttemptTimeout: 2500,
-};
 
 /**
  * HTTP towards registries: pooled connections, redirects, limits on silence. It knows nothing of what is fetched.
@@ -66,22 +46,30 @@ export class Transport {
   readonly #userAgent: string;
   readonly #stallMs: number;
   readonly #insecure: Pick<InsecureHosts, 'has'>;
-  readonly #plain = new Agent(agentOptions);
-  readonly #secure = new Map<boolean, SecureAgent>();
+  readonly #connections: Connections;
   #isClosed = false;
 
-  constructor(o: { userAgent: string; stallMs: number; insecure: Pick<InsecureHosts, 'has'> }) {
+  constructor(o: {
+    userAgent: string;
+    stallMs: number;
+    insecure: Pick<InsecureHosts, 'has'>;
+    connections: Connections;
+  }) {
     this.#userAgent = o.userAgent;
     this.#stallMs = o.stallMs;
     this.#insecure = o.insecure;
+    this.#connections = o.connections;
   }
 
-  /** Sends a request and follows up to ten redirects. Credentials stay with the host they were meant for. */
+  /**
+   * Sends a request and follows up to ten redirects. Credentials stay with the host they were meant for; certificates
+   * count on all of the way, as they do for dockerd.
+   */
   async send(target: URL, o: Outgoing): Promise<Answer> {
     let url = target;
     let headers = { ...o.headers };
     for (let redirects = 0; ; redirects++) {
-      const answer = await this.#exchange(url, { ...o, headers });
+      const answer = await this.#exchange(url, { certificatesOf: target.host, ...o, headers });
       const location = isFollowed(answer.status, o) ? answer.headers.location : undefined;
       if (location === undefined) return answer;
       discard(answer.body);
@@ -101,8 +89,7 @@ export class Transport {
   /** Closes every connection; requests under way fail. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    this.#plain.destroy();
-    for (const agent of this.#secure.values()) agent.destroy();
+    this.#connections.close();
   }
 
   /** Where a `Location` leads, relative or not. Throws a {@link Setback} for one that is no place to go to. */
@@ -126,7 +113,11 @@ export class Transport {
   async #exchange(url: URL, o: Outgoing, isSecondTry = false): Promise<Answer> {
     o.signal.throwIfAborted();
     if (this.#isClosed) throw new Setback(fail.registry('the registry client is closed'));
-    const outgoing = await this.#request(url, o);
+    // identity: a proxy that compresses in passing would change the bytes under the digest
+    const headers = { 'user-agent': this.#userAgent, 'accept-encoding': 'identity', ...o.headers };
+    const { isVerified, certificatesOf = url.host, signal } = o;
+    const opening = { method: o.method ?? 'GET', headers, isVerified, certificatesOf, signal };
+    const { outgoing, proxy } = await this.#connections.open(url, opening);
     const watch = new SilenceWatch(outgoing, { stallMs: this.#stallMs, answerMs: o.answerMs });
     try {
       const body = await sendOff(outgoing, o, watch);
@@ -146,34 +137,15 @@ export class Transport {
       // the server closed an idle connection in the instant in which it was taken up again: nobody's fault
       const isStale = outgoing.reusedSocket && codeOf(cause) === 'ECONNRESET' && isReading(o);
       if (isStale && !isSecondTry) return await this.#exchange(url, o, true);
-      const port = url.port || (url.protocol === 'https:' ? '443' : '80');
-      const trouble = describeSocketError(cause, { host: url.hostname, port });
+      const trouble = troubleOf(cause, url, proxy);
       const message = `${verbOf(o)} "${url.href}": ${trouble.words}`;
       throw new Setback(fail.registryUnreachable(message, cause), {
-        isPassing: !trouble.isUntrusted,
+        isPassing: !trouble.isLasting,
         isUnreachable: trouble.isUnreachable,
       });
     } finally {
       watch.stop();
     }
-  }
-
-  async #request(url: URL, o: Outgoing): Promise<ClientRequest> {
-    const { signal, method = 'GET' } = o;
-    // identity: a proxy that compresses in passing would change the bytes under the digest
-    const headers = { 'user-agent': this.#userAgent, 'accept-encoding': 'identity', ...o.headers };
-    if (url.protocol === 'http:') return request(url, { method, headers, agent: this.#plain, signal });
-    const secure = await import('node:https');
-    signal.throwIfAborted();
-    return secure.request(url, { method, headers, agent: this.#secureAgent(secure, o.isVerified), signal });
-  }
-
-  #secureAgent(secure: SecureModule, isVerified: boolean): SecureAgent {
-    const known = this.#secure.get(isVerified);
-    if (known !== undefined) return known;
-    const agent = new secure.Agent({ ...agentOptions, rejectUnauthorized: isVerified });
-    this.#secure.set(isVerified, agent);
-    return agent;
   }
 }
 
@@ -218,6 +190,22 @@ export function discard(body: IncomingMessage): void {
   const isCheap = Number(body.headers['content-length']) <= CHEAP_TO_READ_BYTES;
   if (isCheap) body.resume();
   else body.destroy();
+}
+
+/** What went wrong on the way to a host, or to the proxy before it, in Go's words. */
+function troubleOf(cause: unknown, url: URL, proxy: URL | undefined): SocketTrouble {
+  if (cause instanceof TunnelError && cause.refusal !== undefined) {
+    const { words, status } = cause.refusal;
+    return { words, isUnreachable: false, isLasting: status < 500 };
+  }
+  const isTunnel = cause instanceof TunnelError;
+  // a plain request meets nobody but the proxy
+  const { hostname, port, protocol } =
+    proxy !== undefined && (isTunnel || url.protocol === 'http:') ? proxy : url;
+  const at = { host: hostname, port: port || (protocol === 'https:' ? '443' : '80') };
+  const trouble = describeSocketError(isTunnel ? cause.cause : cause, at);
+  const isOfProxy = isTunnel || (proxy !== undefined && trouble.isUnreachable);
+  return isOfProxy ? { ...trouble, words: `proxyconnect tcp: ${trouble.words}` } : trouble;
 }
 
 function isReading({ method = 'GET' }: Pick<Outgoing, 'method'>): boolean {

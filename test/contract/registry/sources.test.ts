@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { after, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { setDefaultCACertificates } from 'node:tls';
 import { parseReference } from '../../../src/lib/reference.ts';
 import { InsecureHosts } from '../../../src/registry/insecure-hosts.ts';
 import type { Registry } from '../../../src/registry/registry.ts';
 import { discard, Transport } from '../../../src/registry/transport.ts';
 import { makeCertificate } from '../../support/certificate.ts';
+import { testConnections } from '../../support/connections.ts';
 import { startFaultyProxy } from '../../support/faulty-proxy.ts';
 import { registryUser, startRegistry } from '../../support/registry.ts';
 import { makeBigLayer, makeImage, push } from '../../support/registry-images.ts';
@@ -251,6 +254,7 @@ describe('connections', () => {
       userAgent: 'tests',
       stallMs: 2000,
       insecure: new InsecureHosts([]),
+      connections: testConnections(),
     });
     const url = new URL(`http://${hub.host}/v2/`);
     const send = async () => discard((await transport.send(url, { isVerified: false, signal })).body);
@@ -269,7 +273,11 @@ describe('connections', () => {
 describe('TLS', () => {
   const limits = { userAgent: 'tests', stallMs: 2000 };
   const send = async (url: string, isVerified: boolean) => {
-    await using transport = new Transport({ ...limits, insecure: new InsecureHosts([]) });
+    await using transport = new Transport({
+      ...limits,
+      insecure: new InsecureHosts([]),
+      connections: testConnections(),
+    });
     return await transport.send(new URL(url), { isVerified, signal });
   };
 
@@ -292,14 +300,20 @@ describe('TLS', () => {
 
   test('is not left by a redirect, except to a host where it is not wanted', async () => {
     const { certificate, key } = await makeCertificate();
-    setDefaultCACertificates([certificate]); // this machine's administrator vouches for it
+    const directory = await mkdtemp(join(tmpdir(), 'skt-bundle-'));
+    const bundle = join(directory, 'bundle.crt'); // this machine's administrator vouches for it
+    await writeFile(bundle, certificate);
     const server = createServer({ cert: certificate, key }, (_request, response) => {
       response.writeHead(302, { location: `http://${open.host}/v2/` }).end();
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const sendWith = async (isInsecure: boolean) => {
-      await using transport = new Transport({ ...limits, insecure: { has: async () => isInsecure } });
+      await using transport = new Transport({
+        ...limits,
+        insecure: { has: async () => isInsecure },
+        connections: testConnections({ bundles: [`${bundle}.none`, bundle] }),
+      });
       return (await transport.send(new URL(`https://127.0.0.1:${port}/`), { isVerified: true, signal }))
         .status;
     };
@@ -308,6 +322,7 @@ describe('TLS', () => {
       assert.equal(await sendWith(true), 200);
     } finally {
       server.close();
+      await rm(directory, { recursive: true });
     }
   });
 });

@@ -8,7 +8,7 @@ function error(code: string, more: object = {}): Error {
   return Object.assign(new Error(`${code} happened`), { code, ...more });
 }
 
-const cases: [string, unknown, string, { isUnreachable?: boolean; isUntrusted?: boolean }][] = [
+const cases: [string, unknown, string, { isUnreachable?: boolean; isLasting?: boolean }][] = [
   [
     'refused',
     error('ECONNREFUSED', { syscall: 'connect', address: '10.0.0.1', port: 5000 }),
@@ -62,13 +62,13 @@ const cases: [string, unknown, string, { isUnreachable?: boolean; isUntrusted?: 
     'self-signed',
     error('DEPTH_ZERO_SELF_SIGNED_CERT'),
     'x509: certificate signed by unknown authority',
-    { isUntrusted: true },
+    { isLasting: true },
   ],
   [
     'another name',
     error('ERR_TLS_CERT_ALTNAME_INVALID'),
     'x509: certificate is not valid for reg.example',
-    { isUntrusted: true },
+    { isLasting: true },
   ],
   [
     'a handshake that fails',
@@ -85,9 +85,9 @@ const cases: [string, unknown, string, { isUnreachable?: boolean; isUntrusted?: 
   ['something else', 'a string', 'a string', {}],
 ];
 
-for (const [name, thrown, words, { isUnreachable = false, isUntrusted = false }] of cases) {
+for (const [name, thrown, words, { isUnreachable = false, isLasting = false }] of cases) {
   test(`in Go’s words: ${name}`, () => {
-    assert.deepEqual(describeSocketError(thrown, at), { words, isUnreachable, isUntrusted });
+    assert.deepEqual(describeSocketError(thrown, at), { words, isUnreachable, isLasting });
   });
 }
 

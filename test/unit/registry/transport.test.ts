@@ -6,11 +6,17 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import { type Outgoing, readBounded, Transport } from '../../../src/registry/transport.ts';
+import { testConnections } from '../../support/connections.ts';
 
 const stallMs = 300;
 const stack = new AsyncDisposableStack();
 const transport = stack.use(
-  new Transport({ userAgent: 'test', stallMs, insecure: { has: async () => false } }),
+  new Transport({
+    userAgent: 'test',
+    stallMs,
+    insecure: { has: async () => false },
+    connections: testConnections(),
+  }),
 );
 after(() => stack.disposeAsync());
 
