@@ -35,6 +35,7 @@ export interface Config {
   readonly maxConcurrentUploads: number;
   readonly maxDownloadAttempts: number;
   readonly pullLeaseMs: number;
+  readonly keepGenerations: number;
   /** Undefined: nothing is spooled. */
   readonly pullSpoolAboveBytes: number | undefined;
   /** A key of `runtimes`. */
@@ -128,6 +129,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): C
       keys['max-concurrent-uploads'] ?? Math.min(MOST_UPLOADS, board.pull.parallelDownloads),
     maxDownloadAttempts: keys['max-download-attempts'],
     pullLeaseMs: keys['pull-lease-seconds'] * 1000,
+    keepGenerations: keys['keep-generations'],
     pullSpoolAboveBytes: parseSize(keys['pull-spool-above'] ?? ''),
     ...runtimesOf(keys),
     cgroupParent: keys['cgroup-parent'],

@@ -175,6 +175,8 @@ export const fail = {
       `image with reference ${ref} was found but does not match the specified platform: wanted ${wanted}, actual: ${actual}`,
     ),
   imageConflict: (message: string) => new Failure('IMAGE_CONFLICT', 409, `conflict: ${message}`),
+  noGeneration: (message: string) => new Failure('NO_GENERATION', 409, message),
+  pruneRunning: () => new Failure('PRUNE_RUNNING', 409, 'a prune operation is already running'),
   registry: (message: string, { status = 500, cause }: { status?: number; cause?: unknown } = {}) =>
     new Failure('REGISTRY', status, message, { cause }),
   registryUnreachable: (message: string, cause?: unknown) =>

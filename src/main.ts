@@ -79,6 +79,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       parallelUploads: config.maxConcurrentUploads,
       supervisorCompat: config.supervisorCompat,
       pullLeaseMs: config.pullLeaseMs,
+      keepGenerations: config.keepGenerations,
       pullSpoolAboveBytes: config.pullSpoolAboveBytes,
       containers: {
         cgroupParent: config.cgroupParent,

@@ -12,7 +12,7 @@ import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
 import { type Archives, imageArchiveRoutes } from './image-archives.ts';
 import { imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
-import { type Images, imageRoutes } from './images.ts';
+import { generationRoutes, type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
 import { type Registries, registryRoutes } from './registries.ts';
@@ -69,6 +69,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       containerIoRoutes(engine.io),
       execRoutes(engine.execs),
       imageRoutes(engine),
+      generationRoutes(engine),
       imageTransferRoutes(engine),
       imageArchiveRoutes(engine),
       registryRoutes(engine),

@@ -65,6 +65,8 @@ export interface ImageView {
     sizeBytes: number;
     platform: { os: string; architecture: string; variant?: string };
     lastTagTime?: string;
+    /** The image that it was made on here. */
+    parent?: string;
   };
   config: ImageConfig;
   repoTags: readonly string[];
@@ -80,9 +82,26 @@ export interface ImageSummary extends ImageView {
   sharedBytes: number;
 }
 
+/** A tag, and what it can be rolled back to, newest first. */
+export interface Generations {
+  name: string;
+  imageId: string;
+  /** RFC 3339. */
+  since: string;
+  generations: readonly {
+    imageId: string;
+    /** What the registry called it. */
+    digest?: string;
+    /** RFC 3339. */
+    until: string;
+    sizeBytes: number;
+    isWhole: boolean;
+  }[];
+}
+
 /** A step of an image's making. */
 export interface HistoryEntry {
-  /** Of the image itself for the last step; undefined for the others, which are no images here. */
+  /** The image that ended with this step; undefined if it is not here. */
   id?: string;
   /** RFC 3339; undefined if the image does not say. */
   created?: string;

@@ -27,7 +27,8 @@ export function eventRoutes(events: Events): Router {
   router.get('/events', async (ctx) => {
     const wanted = { ...spanOf(ctx), filters: filtersOf(ctx), signal: ctx.state.signal };
     beginStream(ctx, 'application/json');
-    await pipeline(Readable.from(lines(events.subscribe(wanted))), ctx.res);
+    const knowsPrunes = ctx.state.axes.has('G031');
+    await pipeline(Readable.from(lines(events.subscribe(wanted), knowsPrunes)), ctx.res);
   });
 
   return router;
@@ -45,8 +46,8 @@ function spanOf({ state: { query } }: ApiContext): { since?: bigint; until?: big
   return { since: since ?? 0n, until };
 }
 
-async function* lines(events: AsyncIterable<EngineEvent>): AsyncGenerator<string> {
-  for await (const event of events) yield eventLine(event);
+async function* lines(events: AsyncIterable<EngineEvent>, knowsPrunes: boolean): AsyncGenerator<string> {
+  for await (const event of events) if (knowsPrunes || event.action !== 'prune') yield eventLine(event);
 }
 
 /** An event on the wire. Containers and images have the fields of old as well, which supervisors still read. */

@@ -1,6 +1,6 @@
 import { parseNanos, ZERO_TIME } from '../lib/time.ts';
 import { containerConfig } from './container-wire.ts';
-import type { HistoryEntry, ImageSummary, ImageView } from './engine-views.ts';
+import type { Generations, HistoryEntry, ImageSummary, ImageView } from './engine-views.ts';
 import { type Shape, shape, type Wire } from './shapes.ts';
 import type { Axes } from './versions.ts';
 
@@ -11,7 +11,7 @@ export function imageWire(view: ImageView, axes: Axes): Wire {
     Id: record.id,
     RepoTags: view.repoTags,
     RepoDigests: view.repoDigests,
-    Parent: '',
+    Parent: record.parent ?? '',
     Comment: config.comment || config.history?.at(-1)?.comment || '',
     ...(config.created && { Created: config.created }),
     Container: config.container ?? '',
@@ -40,7 +40,7 @@ export function imageSummaryWire(view: ImageSummary, o: { axes: Axes; withShared
     Created: config.created ? secondsOf(config.created) : 0,
     Id: record.id,
     Labels: config.config?.Labels ?? null,
-    ParentId: '',
+    ParentId: record.parent ?? '',
     RepoDigests: view.repoDigests,
     RepoTags: view.repoTags,
     SharedSize: o.withSharedSize ? view.sharedBytes : -1,
@@ -73,11 +73,33 @@ function runConfigWire(config: object | null | undefined): Wire {
   return containerConfig.encode(containerConfig.decode(Object.fromEntries(given)));
 }
 
-/** overlayfs' view of an image alone: its top layer over the others. */
+/** overlayfs' view of an image alone: its top layer over the others, and where dockerd would mount it. */
 function layersWire(layerDirs: readonly string[] | undefined): Wire | null {
   const [top, ...below] = layerDirs ?? [];
   if (top === undefined) return null;
-  return { ...(below.length > 0 && { LowerDir: below.join(':') }), UpperDir: top };
+  const layer = top.replace(/\/diff$/, '');
+  return {
+    ...(below.length > 0 && { LowerDir: below.join(':') }),
+    MergedDir: `${layer}/merged`,
+    UpperDir: top,
+    WorkDir: `${layer}/work`,
+  };
+}
+
+/** One element of the answer to `GET /images/generations`. */
+export function generationsWire({ name, imageId, since, generations }: Generations): Wire {
+  return {
+    Name: name,
+    Id: imageId,
+    Since: since,
+    Generations: generations.map((generation) => ({
+      Id: generation.imageId,
+      ...(generation.digest && { Digest: generation.digest }),
+      Until: generation.until,
+      Size: generation.sizeBytes,
+      Whole: generation.isWhole,
+    })),
+  };
 }
 
 const inspectShapes: readonly Shape<Wire>[] = [

@@ -1,8 +1,8 @@
 import { fail } from '../errors.ts';
 import type { ApiContext } from './context.ts';
-import type { HistoryEntry, ImageSummary, ImageView } from './engine-views.ts';
+import type { Generations, HistoryEntry, ImageSummary, ImageView } from './engine-views.ts';
 import { type Filters, filtersOf } from './filters.ts';
-import { historyWire, imageSummaryWire, imageWire } from './image-wire.ts';
+import { generationsWire, historyWire, imageSummaryWire, imageWire } from './image-wire.ts';
 import { answerEmpty, answerJson } from './respond.ts';
 import { Router } from './router.ts';
 
@@ -13,11 +13,21 @@ export interface Images {
   history(name: string): Promise<HistoryEntry[]>;
   tag(name: string, target: { repo: string; tag: string }): Promise<void>;
   /** What was done, in order. */
-  remove(
+  remove(name: string, o: { force: boolean; isPruning: boolean }): Promise<Removal[]>;
+  /** What was done, in order, and the bytes of the layers that went. */
+  prune(o: {
+    filters: Filters;
+    signal: AbortSignal;
+  }): Promise<{ removals: readonly Removal[]; freedBytes: number }>;
+  /** Lets a tag stand again for what it stood for before. */
+  rollBack(
     name: string,
-    o: { force: boolean; isPruning: boolean },
-  ): Promise<({ untagged: string } | { deleted: string })[]>;
+    o: { to?: string },
+  ): Promise<{ name: string; from: string; to: string; replacedAt: string }>;
+  generations(): Promise<Generations[]>;
 }
+
+type Removal = { untagged: string } | { deleted: string };
 
 /** Routes that look at the images that are here, name and remove them. */
 export function imageRoutes({ images }: { images: Images }): Router {
@@ -60,13 +70,43 @@ export function imageRoutes({ images }: { images: Images }): Router {
       force: query.flag('force'),
       isPruning: !query.flag('noprune'),
     });
-    answerJson(
-      ctx,
-      steps.map((step) => ('untagged' in step ? { Untagged: step.untagged } : { Deleted: step.deleted })),
-    );
+    answerJson(ctx, steps.map(removalWire));
+  });
+
+  /** 200, 400 for filters that make no sense, 409 while another prune runs. */
+  router.post('/images/prune', async (ctx) => {
+    const { removals, freedBytes } = await images.prune({
+      filters: filtersOf(ctx),
+      signal: ctx.state.signal,
+    });
+    const deleted = removals.length === 0 ? null : removals.map(removalWire);
+    answerJson(ctx, { ImagesDeleted: deleted, SpaceReclaimed: freedBytes });
   });
 
   return router;
+}
+
+/** Routes that dockerd does not have: docs/extensions.md. */
+export function generationRoutes({ images }: { images: Images }): Router {
+  const router = new Router();
+
+  /** 200. */
+  router.get('/images/generations', async (ctx) => {
+    answerJson(ctx, (await images.generations()).map(generationsWire));
+  });
+
+  /** 200, 400 for what is no tag, 404 no such image, 409 nothing to go back to. */
+  router.post('/images/:name/rollback', async (ctx, name) => {
+    const to = ctx.state.query.text('to');
+    const done = await images.rollBack(name, { ...(to && { to }) });
+    answerJson(ctx, { Name: done.name, From: done.from, To: done.to, ReplacedAt: done.replacedAt });
+  });
+
+  return router;
+}
+
+function removalWire(step: Removal): { Untagged: string } | { Deleted: string } {
+  return 'untagged' in step ? { Untagged: step.untagged } : { Deleted: step.deleted };
 }
 
 function listQuery(ctx: ApiContext): { isAll: boolean; filters: Filters; withSharedSize: boolean } {

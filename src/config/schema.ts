@@ -183,6 +183,13 @@ export const sections = {
       unit: 'seconds',
       about: 'How long the finished layers of a pull that died wait for the next try',
     }),
+    'keep-generations': z._default(whole(0, 100), 1).register(keyFacts, {
+      flag: 'keep-generations',
+      takes: 'value',
+      argument: 'NUMBER',
+      unit: 'images',
+      about: 'How many images each tag keeps, besides the one that it stands for, to be rolled back to',
+    }),
     'pull-spool-above': z.optional(text('a size').check(sizeFrom('1m'))).register(keyFacts, {
       flag: 'pull-spool-above',
       takes: 'value',

@@ -49,6 +49,8 @@ export interface EngineOptions {
   supervisorCompat: boolean;
   /** How long the layers of a pull that died wait for the next try. */
   pullLeaseMs: number;
+  /** How many images a tag remembers besides the one that it stands for. */
+  keepGenerations: number;
   /** Larger blobs are spooled; none if undefined. */
   pullSpoolAboveBytes: number | undefined;
   containers: LaunchDefaults;
@@ -120,7 +122,16 @@ export class Engine implements AsyncDisposable {
         log: o.log('layers'),
       }),
     );
-    const images = new Images({ store, sidecars, shelf, events, users: records, log: o.log('images') });
+    const images = new Images({
+      store,
+      sidecars,
+      shelf,
+      events,
+      users: records,
+      dataRoot,
+      keepGenerations: o.keepGenerations,
+      log: o.log('images'),
+    });
     const volumes = new Volumes({ store, dataRoot, events });
     const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
     const host: HostLimits = {

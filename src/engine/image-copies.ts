@@ -1,8 +1,9 @@
+import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { parseReference } from '../lib/reference.ts';
 import { nowText } from '../lib/time.ts';
 import type { ImageRecord, RefRecord } from '../store/records.ts';
-import type { ImageSidecar, Sidecars } from '../store/sidecars.ts';
+import type { FormerName, ImageSidecar, Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
 import type { ImageNames } from './image-names.ts';
@@ -39,10 +40,19 @@ export class ImageCopies {
     this.#log = o.log;
   }
 
-  /** Durable when it resolves: the record with the names that stand for it, and those it is about to be given. */
+  /** Durable when it resolves: the record with the names that stand or stood for it, and those that are to come. */
   async write(record: ImageRecord, coming: readonly string[] = []): Promise<void> {
     const names = new Set([...((await this.#names.byImage()).get(record.id) ?? []), ...coming]);
-    await this.#sidecars.writeImage(record, [...names]);
+    const former = (await this.#names.formerByImage()).get(record.id);
+    await this.#sidecars.writeImage(record, [...names], former);
+  }
+
+  /** {@link write} for those of these images that are here. */
+  async writeAll(imageIds: Iterable<Digest>): Promise<void> {
+    for (const id of new Set(imageIds)) {
+      const record = await this.#images.get(id);
+      if (record !== undefined) await this.write(record);
+    }
   }
 
   /** Gone for good when it resolves. */
@@ -52,24 +62,41 @@ export class ImageCopies {
 
   /** After records were lost: what the copies on disk still know, images with their names, comes back. */
   async rebuild(copies: AsyncIterable<ImageSidecar>): Promise<void> {
-    for await (const { record, names } of copies) {
-      if ((await this.#images.get(record.id)) !== undefined) continue;
+    const rebuilt = new Map<string, RefRecord>();
+    const former: [Digest, FormerName][] = [];
+    for await (const copy of copies) {
+      const { record, names } = copy;
       if (!(await this.#shelf.isWhole(record.diffIds))) continue; // a pull that was never finished, or lost layers
-      const changes: Change[] = [this.#images.put(record.id, record)];
+      former.push(...(copy.former ?? []).map((name): [Digest, FormerName] => [record.id, name]));
+      const isLost = (await this.#images.get(record.id)) === undefined;
+      const changes: Change[] = isLost ? [this.#images.put(record.id, record)] : [];
       for (const name of names) {
         if ((await this.#refs.get(name)) !== undefined) continue;
         const { digest } = parseReference(name);
-        const ref: RefRecord = {
-          imageId: record.id,
-          updatedAt: nowText(),
-          previous: [],
-          ...(digest && { digest }),
-        };
+        const ref = { imageId: record.id, updatedAt: nowText(), previous: [], ...(digest && { digest }) };
+        rebuilt.set(name, ref);
         changes.push(this.#refs.put(name, ref));
       }
+      if (changes.length === 0) continue;
       await this.#store.commit(changes);
       this.#log.warn({ image: record.id, names }, 'image record rebuilt from its copy on disk');
     }
+    await this.#rebuildGenerations(rebuilt, former);
+  }
+
+  /** Tags that came back get back what they can be rolled back to. */
+  async #rebuildGenerations(
+    rebuilt: ReadonlyMap<string, RefRecord>,
+    former: readonly [Digest, FormerName][],
+  ): Promise<void> {
+    const newestFirst = former.toSorted(([, a], [, b]) => (a.until < b.until ? 1 : -1));
+    const changes = [...rebuilt].flatMap(([name, ref]) => {
+      const previous = newestFirst
+        .filter(([imageId, was]) => was.name === name && imageId !== ref.imageId)
+        .map(([imageId, { name: _name, ...when }]) => ({ imageId, ...when }));
+      return previous.length === 0 ? [] : [this.#refs.put(name, { ...ref, previous })];
+    });
+    await this.#store.commit(changes);
   }
 
   /**
@@ -77,13 +104,26 @@ export class ImageCopies {
    * or loses the names that did not come to be.
    */
   async mend(copies: AsyncIterable<ImageSidecar>): Promise<void> {
-    const namesById = await this.#names.byImage();
-    for await (const { record, names } of copies) {
-      const present = await this.#images.get(record.id);
-      const known = new Set(namesById.get(record.id));
-      if (present === undefined) await this.remove(record);
-      else if (names.length !== known.size || names.some((name) => !known.has(name)))
+    const [named, former] = [await this.#names.byImage(), await this.#names.formerByImage()];
+    for await (const copy of copies) {
+      const { id } = copy.record;
+      const present = await this.#images.get(id);
+      if (present === undefined) await this.remove(copy.record);
+      else if (
+        !isSame(copy.names, named.get(id)) ||
+        !isSame(copy.former?.map(textOf), former.get(id)?.map(textOf))
+      )
         await this.write(present);
     }
   }
+}
+
+function textOf({ name, until }: FormerName): string {
+  return `${until} ${name}`;
+}
+
+/** Whether two lists have the same elements; none is the same as empty. */
+function isSame(a: readonly string[] = [], b: readonly string[] = []): boolean {
+  const known = new Set(a);
+  return a.length === b.length && b.every((each) => known.has(each));
 }

@@ -1,7 +1,8 @@
 import { fail } from '../errors.ts';
-import { parseGoDuration } from '../lib/go-duration.ts';
+import { pathPattern } from '../lib/path-pattern.ts';
 import { type Filters, hasLabels } from './filters.ts';
 import { createdMs, type ImageView } from './image-view.ts';
+import { pointInTime } from './prune-rule.ts';
 
 const listFilters: ReadonlySet<string> = new Set([
   'dangling',
@@ -12,10 +13,13 @@ const listFilters: ReadonlySet<string> = new Set([
   'until',
 ]);
 
-/** The images that a list shows, with those of their names that it shows. Throws 400 for filters that make no sense, 404 for unknown images in them. */
+/**
+ * The images that a list shows, with those of their names that it shows. Without `isAll`, one without names that others
+ * were made on is a mere step of theirs. Throws 400 for filters that make no sense, 404 for unknown images in them.
+ */
 export async function selectImages(
   all: readonly ImageView[],
-  filters: Filters,
+  { filters, isAll }: { filters: Filters; isAll?: boolean },
   find: (name: string) => Promise<ImageView>,
 ): Promise<ImageView[]> {
   for (const key of filters.keys()) {
@@ -26,13 +30,17 @@ export async function selectImages(
     return name === undefined ? undefined : createdMs(await find(name));
   };
   const [before, since] = [await bound('before'), await bound('since')];
-  const [until] = (filters.get('until') ?? []).map(untilMs);
+  const [until] = (filters.get('until') ?? []).map(pointInTime);
   const dangling = (filters.get('dangling') ?? []).map(isTrue);
   const references = (filters.get('reference') ?? []).map(referencePattern);
   const isNamed = (name: string) => references.some((test) => test(name));
+  const parents = new Set(all.flatMap(({ record }) => record.parent ?? []));
+  const isStep = (view: ImageView) =>
+    parents.has(view.record.id) && (isNameless(view) ? !isAll : dangling.includes(true));
   return all
     .filter(
       (view) =>
+        !isStep(view) &&
         hasLabels(filters, view.config.config?.Labels ?? null) &&
         (dangling.length === 0 || dangling.some((wanted) => isDangling(view, wanted))) &&
         (before === undefined || createdMs(view) < before) &&
@@ -44,14 +52,16 @@ export async function selectImages(
         ? view
         : { ...view, repoTags: view.repoTags.filter(isNamed), repoDigests: view.repoDigests.filter(isNamed) },
     )
-    .filter(
-      ({ repoTags, repoDigests }) => references.length === 0 || repoTags.length + repoDigests.length > 0,
-    );
+    .filter((view) => references.length === 0 || !isNameless(view));
 }
 
 /** dockerd: an image that has only digests is neither quite dangling nor quite not. */
-function isDangling({ repoTags, repoDigests }: ImageView, wanted: boolean): boolean {
-  return wanted ? repoTags.length === 0 : repoTags.length + repoDigests.length > 0;
+function isDangling(view: ImageView, wanted: boolean): boolean {
+  return wanted ? view.repoTags.length === 0 : !isNameless(view);
+}
+
+function isNameless({ repoTags, repoDigests }: ImageView): boolean {
+  return repoTags.length + repoDigests.length === 0;
 }
 
 function isTrue(text: string): boolean {
@@ -60,26 +70,9 @@ function isTrue(text: string): boolean {
   throw fail.badRequest(`invalid filter 'dangling=[${text}]'`);
 }
 
-/** A point in time in milliseconds since 1970: an RFC 3339 text, Unix seconds, or how long ago as Go writes it. */
-function untilMs(text: string): number {
-  const ago = parseGoDuration(text);
-  if (ago !== undefined) return Date.now() - ago;
-  const ms = /^\d+(?:\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
-  if (Number.isNaN(ms)) throw fail.host(`failed to parse value as time or duration: "${text}"`);
-  return ms;
-}
-
-/** A test for Go's path.Match patterns on the name, with or without its tag. */
+/** A test for a name with or without its tag. */
 function referencePattern(pattern: string): (name: string) => boolean {
-  const source = pattern
-    .replace(/[.+^${}()|\\]/g, '\\$&')
-    .replace(/\*/g, '[^/]*')
-    .replace(/\?/g, '[^/]');
-  let test: RegExp;
-  try {
-    test = new RegExp(`^${source}$`);
-  } catch (cause) {
-    throw fail.host('syntax error in pattern', cause);
-  }
-  return (name) => test.test(name) || test.test(name.replace(/(@sha256:[0-9a-f]+|:[^:/]+)$/, ''));
+  const test = pathPattern(pattern);
+  if (test === undefined) throw fail.host('syntax error in pattern');
+  return (name) => test(name) || test(name.replace(/(@sha256:[0-9a-f]+|:[^:/]+)$/, ''));
 }

@@ -7,7 +7,8 @@ import {
   repositoryOf,
   withDefaultTag,
 } from '../lib/reference.ts';
-import type { ImageRecord, RefRecord } from '../store/records.ts';
+import type { Generation, ImageRecord, RefRecord } from '../store/records.ts';
+import type { FormerName } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import type { Change, Table } from '../store/tables.ts';
 
@@ -24,6 +25,17 @@ export interface PointedName {
   put: Change;
   to: Digest;
   from?: Digest;
+  /** Images that this name concerns, or no longer does: their copies are to be written anew. */
+  touched: readonly Digest[];
+}
+
+/** A tag with what it stands for and stood for. */
+export interface TagHistory {
+  /** The canonical name. */
+  key: string;
+  ref: RefRecord;
+  /** Newest first, as many as are kept. */
+  generations: readonly Generation[];
 }
 
 /**
@@ -33,10 +45,13 @@ export interface PointedName {
 export class ImageNames {
   readonly #images: Table<ImageRecord>;
   readonly #refs: Table<RefRecord>;
+  readonly #kept: number;
 
-  constructor(store: Pick<Store, 'table'>) {
-    this.#images = store.table('images');
-    this.#refs = store.table('refs');
+  /** `keepGenerations` is how many images a tag remembers besides the one that it stands for. */
+  constructor(o: { store: Pick<Store, 'table'>; keepGenerations: number }) {
+    this.#images = o.store.table('images');
+    this.#refs = o.store.table('refs');
+    this.#kept = o.keepGenerations;
   }
 
   /** The image that a tag, digest, ID or ID prefix names; throws 400 for what can be none of them. */
@@ -73,27 +88,75 @@ export class ImageNames {
     return names;
   }
 
-  /** Lets a name stand for an image, the one before kept as its previous generation. */
+  /** Every tag that has generations. */
+  async histories(): Promise<TagHistory[]> {
+    const histories: TagHistory[] = [];
+    for await (const [key, ref] of this.#refs.entries()) {
+      const generations = this.#generationsOf(ref);
+      if (generations.length > 0) histories.push({ key, ref, generations });
+    }
+    return histories;
+  }
+
+  /** A tag with its generations, if there is one. */
+  async history(ref: Reference): Promise<TagHistory | undefined> {
+    const found = await this.get(ref);
+    return found && { key: canonicalString(ref), ref: found, generations: this.#generationsOf(found) };
+  }
+
+  /** The names that stood for each image and may do so again, by its ID. */
+  async formerByImage(): Promise<Map<string, FormerName[]>> {
+    const former = new Map<string, FormerName[]>();
+    for (const { key: name, generations } of await this.histories()) {
+      for (const { imageId, ...when } of generations)
+        former.set(imageId, [...(former.get(imageId) ?? []), { name, ...when }]);
+    }
+    return former;
+  }
+
+  /** Lets a name stand for an image. The one that a tag stood for before becomes its newest generation. */
   async point(ref: Reference, to: Target, now: string): Promise<PointedName> {
     const key = canonicalString(ref);
     const before = await this.#refs.get(key);
     const isMove = before !== undefined && before.imageId !== to.imageId;
-    const previous = isMove
-      ? [{ imageId: before.imageId, ...(before.digest && { digest: before.digest }), until: now }]
-      : (before?.previous ?? []);
     const digest = to.digest ?? (isMove ? undefined : before?.digest);
+    const previous = ref.tag === undefined || before === undefined ? [] : this.#previousOf(before, to, now);
     const put = this.#refs.put(key, {
       imageId: to.imageId,
       ...(digest && { digest }),
       updatedAt: now,
       previous,
     });
-    return { key, put, to: to.imageId, ...(isMove && { from: before.imageId }) };
+    const touched = [...(before?.previous ?? []), ...(isMove ? [before] : [])].map(({ imageId }) => imageId);
+    return { key, put, to: to.imageId, touched, ...(isMove && { from: before.imageId }) };
+  }
+
+  /** The changes after which no tag remembers these images; tags that go anyway are left alone. */
+  async forget(imageIds: readonly Digest[], going: readonly string[]): Promise<Change[]> {
+    const changes: Change[] = [];
+    for await (const [key, ref] of this.#refs.entries()) {
+      const previous = ref.previous.filter(({ imageId }) => !imageIds.includes(imageId));
+      if (previous.length === ref.previous.length || going.includes(key)) continue;
+      changes.push(this.#refs.put(key, { ...ref, previous }));
+    }
+    return changes;
   }
 
   /** Takes a name away. */
   remove(key: string): Change {
     return this.#refs.remove(key);
+  }
+
+  #generationsOf({ imageId, previous }: RefRecord): Generation[] {
+    return previous.filter((generation) => generation.imageId !== imageId).slice(0, this.#kept);
+  }
+
+  #previousOf(before: RefRecord, to: Target, now: string): Generation[] {
+    const { imageId, digest, previous } = before;
+    const replaced = { imageId, ...(digest && { digest }), until: now };
+    const others = previous.filter((generation) => ![to.imageId, imageId].includes(generation.imageId));
+    const isMove = imageId !== to.imageId;
+    return [...(isMove ? [replaced] : []), ...others].slice(0, this.#kept);
   }
 
   async #byReference(name: string): Promise<ImageRecord | undefined> {

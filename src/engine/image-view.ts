@@ -10,6 +10,8 @@ export interface ImageView {
   repoTags: string[];
   /** `debian@sha256:…` */
   repoDigests: string[];
+  /** Where its layers are unpacked, topmost first; only where one image is looked at. */
+  layerDirs?: string[];
 }
 
 /** The view of a record and the canonical names that stand for it. */
@@ -28,4 +30,9 @@ export function viewOf(record: ImageRecord, names: readonly string[]): ImageView
 /** When the image was built; when it came here, if it does not say. Milliseconds since 1970. */
 export function createdMs({ config, record }: ImageView): number {
   return Date.parse(config.created ?? record.pulledAt) || 0;
+}
+
+/** What events tell of an image besides its name. */
+export function imageLabels(record: ImageRecord): Record<string, string> {
+  return parseImageConfig(record.config).config?.Labels ?? {};
 }

@@ -1,6 +1,6 @@
+import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
-import { parseImageConfig } from '../lib/image-config.ts';
 import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import {
@@ -20,29 +20,13 @@ import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
 import { ImageCopies } from './image-copies.ts';
 import { selectImages } from './image-filters.ts';
+import { chooseGeneration, type Generations, type RolledBack, tagOnly } from './image-generations.ts';
+import { type HistoryEntry, historyOf } from './image-history.ts';
 import { ImageNames, missingName, type PointedName } from './image-names.ts';
-import {
-  checkRemovalById,
-  checkRemovalByName,
-  deletedChains,
-  type ImageUser,
-  isSingle,
-  namesGoingWith,
-  type Removal,
-} from './image-removal.ts';
-import { createdMs, type ImageView, viewOf } from './image-view.ts';
+import { ImageRemoval, type ImageUsers, type Pruned, type Removal } from './image-removal.ts';
+import { sharedBytes } from './image-usage.ts';
+import { createdMs, type ImageView, imageLabels, viewOf } from './image-view.ts';
 import type { LayerShelf } from './layer-shelf.ts';
-
-/** A step of an image's making. */
-export interface HistoryEntry {
-  /** The image's own, for the last step; the others are no images here. */
-  id?: string;
-  created?: string;
-  createdBy: string;
-  tags: readonly string[];
-  sizeBytes: number;
-  comment: string;
-}
 
 /** An image as a list shows it. */
 export interface ImageSummary extends ImageView {
@@ -70,11 +54,6 @@ export interface MovedName {
   to: Digest;
 }
 
-/** What the images need to know of the containers: who stands on an image. */
-export interface ImageUsers {
-  usersOf(imageId: string): ImageUser[];
-}
-
 /** The images on this host and the names they go by. Pulling them is {@link Pulls}' work. */
 export class Images {
   readonly #store: Pick<Store, 'commit'>;
@@ -82,6 +61,8 @@ export class Images {
   readonly #layers: Table<LayerRecord>;
   readonly #names: ImageNames;
   readonly #copies: ImageCopies;
+  readonly #removal: ImageRemoval;
+  readonly #dataRoot: string;
   readonly #shelf: LayerShelf;
   readonly #events: Events;
   readonly #users: ImageUsers;
@@ -95,13 +76,18 @@ export class Images {
     shelf: LayerShelf;
     events: Events;
     users: ImageUsers;
+    dataRoot: string;
+    /** How many images a tag remembers besides the one that it stands for. */
+    keepGenerations: number;
     log: Log;
   }) {
     this.#store = o.store;
     this.#images = o.store.table('images');
     this.#layers = o.store.table('layers');
-    this.#names = new ImageNames(o.store);
+    this.#names = new ImageNames(o);
     this.#copies = new ImageCopies({ ...o, names: this.#names });
+    this.#removal = new ImageRemoval({ ...o, names: this.#names, copies: this.#copies, locks: this.#locks });
+    this.#dataRoot = o.dataRoot;
     this.#shelf = o.shelf;
     this.#events = o.events;
     this.#users = o.users;
@@ -144,39 +130,34 @@ export class Images {
 
   async inspect(name: string): Promise<ImageView> {
     const record = await this.find(name);
-    return viewOf(record, (await this.#names.byImage()).get(record.id) ?? []);
+    const view = viewOf(record, (await this.#names.byImage()).get(record.id) ?? []);
+    const directories = await this.#shelf.directories(record.diffIds);
+    return {
+      ...view,
+      layerDirs: directories.map((dirId) => join(this.#dataRoot, 'layers', dirId, 'diff')).reverse(),
+    };
   }
 
-  /** How an image was made, the last step first. Layers are counted for the steps that made any. */
+  /** {@link historyOf} */
   async history(name: string): Promise<HistoryEntry[]> {
-    const { record, config, repoTags } = await this.inspect(name);
-    const diffIds = [...record.diffIds];
-    const steps: HistoryEntry[] = [];
-    for (const step of config.history ?? []) {
-      const diffId = step.empty_layer ? undefined : diffIds.shift();
-      const layer = diffId === undefined ? undefined : await this.#shelf.get(diffId);
-      steps.unshift({
-        ...(step.created && { created: step.created }),
-        createdBy: step.created_by ?? '',
-        tags: [],
-        sizeBytes: layer?.sizeBytes ?? 0,
-        comment: step.comment ?? '',
-      });
-    }
-    const [last, ...earlier] = steps;
-    return last === undefined ? [] : [{ ...last, id: record.id, tags: repoTags }, ...earlier];
+    const { record } = await this.inspect(name);
+    return historyOf(record, {
+      image: (id) => this.#images.get(id),
+      layer: (diffId) => this.#shelf.get(diffId),
+      names: await this.#names.byImage(),
+    });
   }
 
   /** All images, newest first; throws 400 for a filter that is unknown. */
-  async list(o: { filters: Filters; withSharedSize: boolean }): Promise<ImageSummary[]> {
+  async list(o: { isAll?: boolean; filters: Filters; withSharedSize: boolean }): Promise<ImageSummary[]> {
     const names = await this.#names.byImage();
     const all: ImageView[] = [];
     for await (const [, record] of this.#images.entries()) {
       // an image with a hole is as good as absent, and a pull makes it whole
       if (this.#shelf.isIntact(record.diffIds)) all.push(viewOf(record, names.get(record.id) ?? []));
     }
-    const shown = await selectImages(all, o.filters, (name) => this.inspect(name));
-    const shared = o.withSharedSize ? await this.#sharedBytes(all) : undefined;
+    const shown = await selectImages(all, o, (name) => this.inspect(name));
+    const shared = o.withSharedSize ? await sharedBytes(all, this.#layers) : undefined;
     return shown
       .map((view) => ({
         ...view,
@@ -194,7 +175,7 @@ export class Images {
     const record: ImageRecord = { ...(await this.find(name)), lastTagTime: now };
     const pointed = await this.#names.point(ref, { imageId: record.id }, now);
     await this.#commitNames([record], [pointed]);
-    this.#events.emit('image', 'tag', record.id, { name: familiarString(ref), ...labels(record) });
+    this.#events.emit('image', 'tag', record.id, { name: familiarString(ref), ...imageLabels(record) });
   }
 
   /**
@@ -240,40 +221,57 @@ export class Images {
     if (names.length > 0) await this.#commitNames([record], names);
   }
 
-  /**
-   * Takes a name away, and the image with its last name. By ID, the image with all its names.
-   * Throws 409 in dockerd's words while containers or other repositories stand on it.
-   */
-  async remove(name: string, o: { force: boolean }): Promise<Removal[]> {
-    await using _lock = await this.#locks.hold('refs');
-    const record = await this.#names.lookUp(name); // one with a hole, too, can be removed
-    if (record === undefined) throw fail.noSuchImage(missingName(name));
-    const names = (await this.#names.byImage()).get(record.id) ?? [];
-    const ref = await this.#names.keyMeant(name);
-    const done: Removal[] = [];
-    const going = ref === undefined ? names : namesGoingWith(ref, names);
-    if (ref === undefined) checkRemovalById(record, names, this.#users.usersOf(record.id), o.force);
-    else if (isSingle(names) && !o.force) checkRemovalByName(name, record, this.#users.usersOf(record.id));
+  /** {@link ImageRemoval.remove} */
+  async remove(name: string, o: { force: boolean; isPruning?: boolean }): Promise<Removal[]> {
+    return this.#removal.remove(name, o);
+  }
 
-    const changes = going.map((key) => this.#names.remove(key));
-    // under a container that runs it stays, without a name, whatever the force
-    const isLast = going.length === names.length && !this.#isRunning(record);
-    if (!isLast) await this.#store.commit(changes);
-    const freed = isLast ? await this.#shelf.dropImage(record.id, changes) : [];
-    for (const key of going) {
-      const untagged = familiarString(parseReference(key));
-      done.push({ untagged });
-      this.#events.emit('image', 'untag', record.id, { name: untagged, ...labels(record) });
+  /** {@link ImageRemoval.prune} */
+  async prune(o: { filters: Filters; signal?: AbortSignal }): Promise<Pruned> {
+    return this.#removal.prune(o);
+  }
+
+  /**
+   * Lets a tag stand again for the image that it stood for before, or for the generation of it that `to` names; the
+   * one that is replaced becomes the newest generation, so that another rollback goes forward again. One batch.
+   * Throws 400 for what is no tag, 404 for an unknown one, 409 if there is nothing to go back to.
+   */
+  async rollBack(name: string, { to }: { to?: string }): Promise<RolledBack> {
+    const ref = tagOnly(name);
+    await using _lock = await this.#locks.hold('refs');
+    const history = await this.#names.history(ref);
+    if (history === undefined) throw fail.noSuchImage(familiarString(ref));
+    const target = chooseGeneration(history, to);
+    const known = await this.#images.get(target.imageId);
+    if (known === undefined || !this.#shelf.isIntact(known.diffIds)) {
+      throw fail.noGeneration(
+        `cannot roll ${familiarString(ref)} back: its earlier image ${target.imageId} is damaged; pull it again by its digest, or verify it with repair`,
+      );
     }
-    if (!isLast) {
-      await this.#copies.write(record);
-      return done;
+    const now = nowText();
+    const record: ImageRecord = { ...known, lastTagTime: now };
+    await this.#commitNames([record], [await this.#names.point(ref, target, now)]);
+    const [moved, from] = [familiarString(ref), history.ref.imageId];
+    this.#events.emit('image', 'rollback', record.id, { name: moved, from, ...imageLabels(record) });
+    this.#events.emit('image', 'tag', record.id, { name: moved, ...imageLabels(record) });
+    this.#log.info({ name: moved, from, to: record.id }, 'tag rolled back');
+    return { name: moved, from, to: record.id, replacedAt: target.until };
+  }
+
+  /** Every tag that can be rolled back. */
+  async generations(): Promise<Generations[]> {
+    const found: Generations[] = [];
+    for (const { key, ref, generations } of await this.#names.histories()) {
+      const shown: Generations['generations'] = [];
+      for (const generation of generations) {
+        const record = await this.#images.get(generation.imageId);
+        const isWhole = record !== undefined && this.#shelf.isIntact(record.diffIds);
+        shown.push({ ...generation, sizeBytes: record?.sizeBytes ?? 0, isWhole });
+      }
+      const name = familiarString(parseReference(key));
+      found.push({ name, imageId: ref.imageId, since: ref.updatedAt, generations: shown });
     }
-    await this.#copies.remove(record);
-    done.push({ deleted: record.id }, ...deletedChains(record, freed));
-    this.#events.emit('image', 'delete', record.id, { name: record.id, ...labels(record) });
-    this.#log.info({ image: record.id, layers: freed.length }, 'image removed');
-    return done;
+    return found;
   }
 
   /**
@@ -295,37 +293,13 @@ export class Images {
     }
     const puts = records.map((record) => this.#images.put(record.id, record));
     await this.#store.commit([...puts, ...also, ...names.map(({ put }) => put)]);
-    for (const id of new Set(names.flatMap(({ from }) => from ?? []))) {
-      const before = await this.#images.get(id);
-      if (before !== undefined) await this.#copies.write(before);
-    }
+    await this.#copies.writeAll(names.flatMap(({ touched }) => touched));
   }
 
   /** A record that comes anew may lack what the one that is here has, and may know better what both have. */
   async #withWhatIsKnown(record: ImageRecord): Promise<ImageRecord> {
     const known = await this.#images.get(record.id);
     return known === undefined ? record : { ...known, ...record, pulledAt: known.pulledAt };
-  }
-
-  #isRunning({ id }: ImageRecord): boolean {
-    return this.#users.usersOf(id).some(({ isRunning }) => isRunning);
-  }
-
-  async #sharedBytes(all: readonly ImageView[]): Promise<Map<string, number>> {
-    const users = new Map<string, number>();
-    for (const { record } of all) {
-      for (const diffId of new Set(record.diffIds)) users.set(diffId, (users.get(diffId) ?? 0) + 1);
-    }
-    const sizes = new Map<string, number>();
-    for await (const [diffId, { sizeBytes }] of this.#layers.entries()) sizes.set(diffId, sizeBytes);
-    return new Map(
-      all.map(({ record }) => [
-        record.id,
-        record.diffIds
-          .filter((diffId) => (users.get(diffId) ?? 0) > 1)
-          .reduce((sum, diffId) => sum + (sizes.get(diffId) ?? 0), 0),
-      ]),
-    );
   }
 }
 
@@ -338,8 +312,4 @@ function targetReference({ repo, tag }: { repo: string; tag: string }): Referenc
   if (tag === '') return withDefaultTag(ref);
   if (!isTag(tag)) throw fail.badRequest('invalid tag format');
   return { ...ref, tag };
-}
-
-function labels(record: ImageRecord): Record<string, string> {
-  return parseImageConfig(record.config).config?.Labels ?? {};
 }

@@ -21,6 +21,12 @@ export interface LayerUsers {
   diffIdsInUse(): Iterable<string>;
 }
 
+/** What a batch is about to remove. */
+interface Without {
+  images?: readonly Digest[];
+  lease?: string;
+}
+
 type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'list' | 'remove' | 'sweepStaging'>;
 
 /**
@@ -212,9 +218,10 @@ export class LayerShelf {
     return await this.#settle(staged, o.blob);
   }
 
-  /** Removes an image's record with `changes` in one batch, then the layers that nothing names any more. */
-  async dropImage(imageId: Digest, changes: readonly Change[]): Promise<LayerRecord[]> {
-    return this.#sweep([...changes, this.#images.remove(imageId)], { image: imageId });
+  /** Removes images' records with `changes` in one batch, then the layers that nothing names any more. */
+  async dropImages(imageIds: readonly Digest[], changes: readonly Change[]): Promise<LayerRecord[]> {
+    const removals = imageIds.map((id) => this.#images.remove(id));
+    return this.#sweep([...changes, ...removals], { images: imageIds });
   }
 
   /** Ends leases that have expired and removes layers that nothing names; at boot and when a lease runs out. */
@@ -294,10 +301,7 @@ export class LayerShelf {
     await this.#store.commit([this.#leases.put(lease.id, lease)]);
   }
 
-  async #sweep(
-    changes: readonly Change[],
-    without: { image?: string; lease?: string } = {},
-  ): Promise<LayerRecord[]> {
+  async #sweep(changes: readonly Change[], without: Without = {}): Promise<LayerRecord[]> {
     const { layers } = await this.#forget(changes, without);
     // reference before blob: what a crash leaves of these directories is swept at boot
     for (const { dirId } of layers) await this.#layers.remove(dirId);
@@ -305,7 +309,7 @@ export class LayerShelf {
   }
 
   /** Commits the changes together with the end of everything that nothing names after them. */
-  async #forget(changes: readonly Change[], without: { image?: string; lease?: string }): Promise<Garbage> {
+  async #forget(changes: readonly Change[], without: Without): Promise<Garbage> {
     await using _lock = await this.#locks.hold('collect');
     // in the order in which a hold is handed on: from leases to images to containers
     const [layers, leases, images] = [
@@ -314,7 +318,7 @@ export class LayerShelf {
       await all(this.#images),
     ];
     const garbage = collect({
-      images: images.filter(({ id }) => id !== without.image),
+      images: images.filter(({ id }) => without.images?.includes(id) !== true),
       refs: [],
       containers: [this.#users.diffIdsInUse(), ...this.#pins.held()].map((held) => ({ diffIds: [...held] })),
       layers,

@@ -12,6 +12,16 @@ export interface ImageSidecar {
   record: ImageRecord;
   /** Canonical references. */
   names: string[];
+  /** Tags of which it is a generation, to which they can go back; absent in copies of old. */
+  former?: FormerName[];
+}
+
+/** A tag that stood for an image until the given time. */
+export interface FormerName {
+  /** The canonical reference. */
+  name: string;
+  digest?: Digest;
+  until: string;
 }
 
 /**
@@ -30,8 +40,12 @@ export class Sidecars {
   }
 
   /** Durable when it resolves; replaces an older copy. */
-  async writeImage(record: ImageRecord, names: readonly string[]): Promise<void> {
-    await this.#write(imagePath(record.id), { record, names });
+  async writeImage(
+    record: ImageRecord,
+    names: readonly string[],
+    former: readonly FormerName[] = [],
+  ): Promise<void> {
+    await this.#write(imagePath(record.id), { record, names, ...(former.length > 0 && { former }) });
   }
 
   /** Gone for good when it resolves; absent is fine. */

@@ -43,6 +43,7 @@ export class World implements AsyncDisposable {
   readonly dataRoot: string;
   readonly execRoot: string;
   pullLeaseMs = 3_600_000;
+  keepGenerations = 1;
   log: Log = silentLog;
   /** Sees every commit before it is made, and may throw. */
   onCommit: ((changes: readonly Change[]) => void) | undefined;
@@ -117,6 +118,7 @@ export class World implements AsyncDisposable {
         parallelUploads: 3,
         supervisorCompat: false,
         pullLeaseMs: this.pullLeaseMs,
+        keepGenerations: this.keepGenerations,
         pullSpoolAboveBytes: undefined,
         containers: { cgroupParent: '', logMaxBytes: 1 << 20 },
         log: () => this.log,

@@ -18,6 +18,13 @@ const app = async (world: World) => {
   world.registry.put('app:latest', ['base', 'app']);
   await world.pull('app');
 };
+/** `app` was replaced by a newer image, and can be rolled back. */
+const updated = async (world: World) => {
+  for (const version of ['old', 'new']) {
+    world.registry.put('app:latest', ['base', version], { config: { Labels: { version } } });
+    await world.pull('app');
+  }
+};
 const created = async (world: World) => {
   await app(world);
   await world.create('c1', { config: { exposedPorts: { '80/tcp': {} }, volumes: { '/data': {} } } });
@@ -129,6 +136,37 @@ const scenarios: Scenario[] = [
     before: app,
     act: (world) => world.engine.images.tag('app', { repo: 'other', tag: '1' }),
     again: (world) => world.engine.images.tag('app', { repo: 'other', tag: '1' }),
+  },
+  {
+    name: 'rollback',
+    before: updated,
+    act: (world) => world.engine.images.rollBack('app', {}),
+    async after(world, isDone) {
+      const { record } = await world.engine.images.inspect('app');
+      const [app] = await world.engine.images.generations();
+      const both = new Set([record.id, ...(app?.generations ?? []).map(({ imageId }) => imageId)]);
+      assert.equal(both.size, 2, 'the one is current and the other kept');
+      if (isDone) assert.ok(record.config.includes('"old"'));
+    },
+    again: (world) => world.engine.images.rollBack('app', {}),
+  },
+  {
+    name: 'prune',
+    async before(world) {
+      await updated(world);
+      for (const name of ['a', 'b']) {
+        world.registry.put(`${name}:1`, ['base', name]);
+        await world.pull(`${name}:1`);
+      }
+      await world.create('c1', { config: { image: 'app' } });
+    },
+    act: (world) => world.engine.images.prune({ filters: new Map([['dangling', ['0']]]) }),
+    async after(world, isDone) {
+      const list = await world.engine.images.list({ filters: new Map(), withSharedSize: false });
+      assert.ok(list.length >= 2 && (!isDone || list.length === 2));
+      await world.engine.images.rollBack('app', {}); // a generation is never taken
+    },
+    again: (world) => world.engine.images.prune({ filters: new Map([['dangling', ['0']]]) }),
   },
   {
     name: 'removal of an image',

@@ -97,6 +97,7 @@ test('every key can be set by flag and by file, to the same effect', () => {
     ],
     [['--max-concurrent-uploads', '7'], { 'max-concurrent-uploads': 7 }, (c) => c.maxConcurrentUploads, 7],
     [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
+    [['--keep-generations', '0'], { 'keep-generations': 0 }, (c) => c.keepGenerations, 0],
     [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
     [['--pull-spool-above', '64m'], { 'pull-spool-above': '64m' }, (c) => c.pullSpoolAboveBytes, 64 << 20],
     [['--cgroup-parent', '/x'], { 'cgroup-parent': '/x' }, (c) => c.cgroupParent, '/x'],

@@ -21,7 +21,7 @@ const missing = (name: string): never => {
   throw fail.noSuchImage(name);
 };
 const select = async (filters: Record<string, string[]>, from = all) =>
-  (await selectImages(from, new Map(Object.entries(filters)), byTag)).map(
+  (await selectImages(from, { filters: new Map(Object.entries(filters)), isAll: false }, byTag)).map(
     (view) => days.get(view) ?? view.repoTags.concat(view.repoDigests),
   );
 

@@ -216,7 +216,7 @@ test('a collection takes only what no image, container or living lease names', a
   );
   await store.commit([store.table('leases').remove(leased.id)]);
   shelf.release(leased);
-  const freed = await shelf.dropImage(image.id, []);
+  const freed = await shelf.dropImages([image.id], []);
   assert.deepEqual(
     new Set(freed.map(({ diffId }) => diffId)),
     new Set([fakeDiffId('of-image'), fakeDiffId('leased')]),
@@ -329,7 +329,7 @@ test('a pinned layer stays when its image goes, and goes with the pin', async (t
     await using pin = shelf.pin();
     assert.equal((await shelf.keep(from.diffId, pin))?.diffId, from.diffId);
     assert.equal(await shelf.keep(fakeDiffId('other'), pin), undefined);
-    assert.deepEqual(await shelf.dropImage(image.id, []), []);
+    assert.deepEqual(await shelf.dropImages([image.id], []), []);
     await shelf.collect();
     assert.equal(kernel.layers.size, 1);
   }
