@@ -8,6 +8,10 @@ import { parseSize } from './config/sizes.ts';
 import { type Environment, gatherKeys } from './config/sources.ts';
 import { Failure, fail } from './errors.ts';
 import { parseArguments } from './lib/arguments.ts';
+import type { ProxySettings } from './lib/proxy-address.ts';
+
+/** Where devices that ran dockerd have certificates already. */
+const dockerCertificates = '/etc/docker/certs.d';
 
 /** How the daemon is to run: flags, configuration file and board in one. Frozen; each part is handed its own values. */
 export interface Config {
@@ -31,6 +35,10 @@ export interface Config {
   /** `http://` or `https://` and the host, without a path. */
   readonly registryMirrors: string[];
   readonly insecureRegistries: string[];
+  /** Of the configuration, else of the environment, unchecked then; empty for none. */
+  readonly proxies: ProxySettings;
+  /** Directories with certificates of registries. */
+  readonly certificates: string[];
   readonly maxConcurrentDownloads: number;
   readonly maxConcurrentUploads: number;
   readonly maxDownloadAttempts: number;
@@ -90,7 +98,7 @@ export function loadConfig(
     }
     if (flags.rest[0] !== undefined) throw fail.config(`unexpected argument: ${flags.rest[0]}`);
     const { keys, warnings } = gatherKeys(flags, env);
-    const config = derive(keys, warnings, machine);
+    const config = derive(keys, warnings, machine, env);
     if (flags.values.get('validate') === true) {
       return print(`${config.warnings.map((warning) => `warning: ${warning}\n`).join('')}configuration OK\n`);
     }
@@ -106,7 +114,7 @@ function print(text: string, exitCode = 0): Invocation {
 }
 
 /** What follows from the keys; and the checks that look at more than one of them. */
-function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): Config {
+function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, env: Environment): Config {
   const { board, reason } = chooseBoard(keys.board, machine);
   return {
     hosts: [...new Set(keys.hosts.map((host) => (host === 'unix://' ? defaultHost : host)))],
@@ -124,6 +132,8 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine): C
     boardReason: reason,
     registryMirrors: keys['registry-mirrors'].map((url) => url.replace(/\/$/, '')),
     insecureRegistries: keys['insecure-registries'],
+    proxies: proxiesOf(keys, env),
+    certificates: [...new Set([keys['registry-certs'], dockerCertificates])],
     maxConcurrentDownloads: keys['max-concurrent-downloads'] ?? board.pull.parallelDownloads,
     maxConcurrentUploads:
       keys['max-concurrent-uploads'] ?? Math.min(MOST_UPLOADS, board.pull.parallelDownloads),
@@ -174,6 +184,16 @@ function runtimesOf(keys: DaemonKeys): Pick<Config, 'runtimes' | 'defaultRuntime
     throw fail.config(`default-runtime: specified default runtime '${defaultRuntime}' does not exist`);
   }
   return { runtimes, defaultRuntime };
+}
+
+/** Each by itself, as dockerd has it: what is configured, and otherwise the environment's. */
+function proxiesOf(keys: DaemonKeys, env: Environment): ProxySettings {
+  const read = (name: string) => env[name] || env[name.toLowerCase()] || '';
+  return {
+    http: keys['http-proxy'] || read('HTTP_PROXY'),
+    https: keys['https-proxy'] || read('HTTPS_PROXY'),
+    no: keys['no-proxy'] || read('NO_PROXY'),
+  };
 }
 
 /** Docker's rule: one key, one value. */

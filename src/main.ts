@@ -42,6 +42,8 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
     new Registry({
       mirrors: config.registryMirrors,
       insecure: config.insecureRegistries,
+      proxies: config.proxies,
+      certificates: config.certificates,
       maxAttempts: config.maxDownloadAttempts,
       userAgent: `skerry/${config.release.version} (linux)`,
       log: logOf('registry'),
@@ -100,6 +102,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       defaultRuntime: runtime.defaultName,
       insecureRegistries: config.insecureRegistries,
       mirrors: config.registryMirrors,
+      proxies: config.proxies,
       commit: config.release.commit,
       builtAt: config.release.builtAt,
       ...(config.supervisorCompat && { engineName: 'balena-engine' }),

@@ -1,5 +1,7 @@
 import { isIP } from 'node:net';
 import * as z from 'zod/mini';
+import { messageOf } from '../errors.ts';
+import { parseProxy } from '../lib/proxy-address.ts';
 import { parseSize } from './sizes.ts';
 
 /** A text; `what` stands in the message where it is none. */
@@ -76,6 +78,16 @@ export const mirror = says((value) => {
   return url.pathname !== '/' || url.search !== '' || url.hash !== ''
     ? 'must not have a path, query or fragment'
     : undefined;
+});
+
+/** A proxy's address; nothing at all for no proxy. */
+export const proxy = says((value) => {
+  try {
+    if (value !== '') parseProxy(value);
+    return undefined;
+  } catch (cause) {
+    return `must be an http:// or https:// URL: ${messageOf(cause)}`;
+  }
 });
 
 /** An entry of `runtimes`. */

@@ -31,7 +31,8 @@ export function complaintsOf(error: z.core.$ZodError, input: unknown): Complaint
 
 /** A text in which URLs have lost their user names and passwords: it goes to a log. */
 export function withoutPassword(text: string): string {
-  return text.replace(/\/\/[^/@\s"]+@/g, '//xxxxx:xxxxx@');
+  // proxies may leave the scheme out, and a password may hold an @
+  return text.replace(/(\/\/|^|")([^/\s"]+:[^/\s"]*|(?<=\/\/)[^/\s"]+)@/g, '$1xxxxx:xxxxx@');
 }
 
 function childOf(value: unknown, key: string): unknown {

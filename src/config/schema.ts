@@ -11,6 +11,7 @@ import {
   label,
   logOptions,
   mirror,
+  proxy,
   registryHost,
   runtime,
   sizeFrom,
@@ -155,6 +156,36 @@ export const sections = {
       argument: 'HOST',
       about:
         'Registry that may be reached over plain HTTP or with a certificate that nobody vouches for: HOST, HOST:PORT or a network; 127.0.0.0/8 always is one',
+    }),
+    'registry-certs': z._default(text('a path').check(absolute), '/etc/skerry/certs.d').register(keyFacts, {
+      flag: 'registry-certs',
+      takes: 'value',
+      argument: 'PATH',
+      about:
+        'Directory with a directory HOST or HOST:PORT for each registry that has certificates of its own: *.crt are authorities, *.cert with *.key are what we show; /etc/docker/certs.d is read as well',
+    }),
+    'http-proxy': z.optional(text('a URL').check(proxy)).register(keyFacts, {
+      flag: 'http-proxy',
+      takes: 'value',
+      argument: 'URL',
+      fallback: 'HTTP_PROXY of the environment',
+      about:
+        'Proxy to registries without TLS; in the file this and the two below stand in the object "proxies"',
+    }),
+    'https-proxy': z.optional(text('a URL').check(proxy)).register(keyFacts, {
+      flag: 'https-proxy',
+      takes: 'value',
+      argument: 'URL',
+      fallback: 'HTTPS_PROXY of the environment',
+      about: 'Proxy to registries behind TLS; http:// or https://, with USER:PASSWORD@ if it wants that',
+    }),
+    'no-proxy': z.optional(text('a list')).register(keyFacts, {
+      flag: 'no-proxy',
+      takes: 'value',
+      argument: 'HOSTS',
+      fallback: 'NO_PROXY of the environment',
+      about:
+        'Hosts that are reached without a proxy, separated by commas: domains with all that is below them, addresses, networks, each with a :PORT if it is for that alone, or *; this machine always is one',
     }),
     'max-concurrent-downloads': z.optional(whole(1, 32)).register(keyFacts, {
       flag: 'max-concurrent-downloads',

@@ -10,6 +10,7 @@ import { type DaemonKeys, daemonSchema } from './schema.ts';
 /** The environment, as `process.env` is. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+const proxyKeys: ReadonlySet<string> = new Set(['http-proxy', 'https-proxy', 'no-proxy']);
 const floorVariable = 'DOCKER_MIN_API_VERSION';
 
 /**
@@ -53,11 +54,23 @@ function readConfigFile(named: unknown): ConfigFile {
     if (typeof keys !== 'object' || keys === null || Array.isArray(keys)) {
       throw new TypeError('must hold one JSON object');
     }
-    return { path, keys: keys as Record<string, unknown> };
+    return { path, keys: withoutProxies(keys as Record<string, unknown>) };
   } catch (cause) {
     if (named === undefined && codeOf(cause) === 'ENOENT') return { path, keys: {} };
     throw inFile(path, messageOf(cause));
   }
+}
+
+/** dockerd has the proxies in an object of their own in the file, and apart as flags. */
+function withoutProxies({ proxies, ...keys }: Record<string, unknown>): Record<string, unknown> {
+  if (proxies === undefined || proxies === null) return keys;
+  if (typeof proxies !== 'object' || Array.isArray(proxies))
+    throw new TypeError('proxies: must be an object');
+  for (const name of Object.keys(proxies)) {
+    if (!proxyKeys.has(name)) throw new TypeError(`proxies.${name}: is not a known key`);
+    if (Object.hasOwn(keys, name)) throw new TypeError(`${name}: is set within proxies and beside it`);
+  }
+  return { ...keys, ...proxies };
 }
 
 function inFile(path: string, message: string): Failure {

@@ -14,6 +14,7 @@ import {
   platform,
 } from '../host/facts.ts';
 import { readIfThere } from '../host/files.ts';
+import { type ProxySettings, withoutCredentials } from '../lib/proxy-address.ts';
 import { nowText } from '../lib/time.ts';
 import type { Store } from '../store/store.ts';
 import type { ContainerRecords } from './container-records.ts';
@@ -31,6 +32,7 @@ export interface SystemFacts {
   /** Host, host:port or CIDR. */
   insecureRegistries: readonly string[];
   mirrors: readonly string[];
+  proxies: ProxySettings;
   commit: string;
   builtAt: string;
   /** What supervisors of old look for in `GET /version` before they trust an engine. */
@@ -115,7 +117,11 @@ export class System {
       cpus: cpus(),
       memoryBytes: memoryBytes(),
       dataRoot: facts.dataRoot,
-      proxies: proxies(),
+      proxies: {
+        http: withoutCredentials(facts.proxies.http),
+        https: withoutCredentials(facts.proxies.https),
+        no: facts.proxies.no,
+      },
       hostname: hostname(),
       labels: facts.labels,
       runtimes: facts.runtimes,
@@ -179,19 +185,6 @@ function limitWarnings(limits: ReturnType<typeof limitsOf>): string[] {
     [limits.pids, 'WARNING: No pids limit support'],
   ];
   return missing.flatMap(([isThere, words]) => (isThere ? [] : [words]));
-}
-
-function proxies(): { http: string; https: string; no: string } {
-  const read = (name: string) => process.env[name] ?? process.env[name.toLowerCase()] ?? '';
-  return {
-    http: withoutPassword(read('HTTP_PROXY')),
-    https: withoutPassword(read('HTTPS_PROXY')),
-    no: read('NO_PROXY'),
-  };
-}
-
-function withoutPassword(url: string): string {
-  return url.replace(/\/\/[^@/]+@/, '//xxxxx:xxxxx@');
 }
 
 /** Stable over restarts without being stored: made of the machine's own ID and where the data is. */

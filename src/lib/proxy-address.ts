@@ -1,3 +1,5 @@
+import { percentDecode } from './url.ts';
+
 /** Which proxies to use, as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say it; empty for none. */
 export interface ProxySettings {
   readonly http: string;
@@ -27,7 +29,7 @@ export function parseProxy(address: string): URL {
 /** The value of `Proxy-Authorization` for a proxy whose address has a user name in it. */
 export function proxyAuthorization({ username, password }: URL): string | undefined {
   if (username === '') return undefined;
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const pair = `${percentDecode(username) ?? username}:${percentDecode(password) ?? password}`;
   return `Basic ${Buffer.from(pair).toString('base64')}`;
 }
 

@@ -16,7 +16,7 @@ export interface ForwardProxy extends AsyncDisposable {
   readonly url: string;
   readonly host: string;
   readonly requests: readonly { method: string; target: string; authorization: string | undefined }[];
-  /** From now on every request is answered with this; undefined: they are passed on again. */
+  /** Closes what is open. From now on every request is answered with this; undefined: they are passed on again. */
   refuse(status: number | undefined): void;
   forget(): void;
 }
@@ -91,6 +91,8 @@ export async function startForwardProxy(settings: Settings = {}): Promise<Forwar
     requests,
     refuse: (status) => {
       refusal = status;
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
     },
     forget: () => {
       requests.length = 0;

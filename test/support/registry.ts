@@ -31,6 +31,8 @@ export interface RegistryOptions {
   tokenServer?: Pick<TokenServer, 'realm' | 'service' | 'issuer' | 'certificate'>;
   /** Speaks https with this. */
   certificate?: Certificate;
+  /** Where it listens; 127.0.0.1, if left out, where no registry's certificate is looked at. */
+  address?: string;
   /** The storage of another one: put images in by an open door, and get them by a guarded one. */
   storage?: string;
 }
@@ -53,11 +55,14 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   const directory = await mkdtemp(join(tmpdir(), 'skt-registry-'));
   const storage = options.storage ?? join(directory, 'storage');
   const logPath = join(directory, 'log');
+  const address = options.address ?? '127.0.0.1';
   let port = '0';
   let running: Running | undefined;
 
   const start = async () => {
-    const settings = JSON.stringify(await settingsOf(options, { directory, storage, port }));
+    const settings = JSON.stringify(
+      await settingsOf(options, { directory, storage, listen: `${address}:${port}` }),
+    );
     await writeFile(join(directory, 'config.yml'), settings); // JSON is YAML
     running = launch(join(directory, 'config.yml'), logPath);
     port = await listeningPort(running, logPath);
@@ -74,7 +79,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     throw cause;
   }
   return {
-    host: `127.0.0.1:${port}`,
+    host: `${address}:${port}`,
     storage,
     start,
     stop,
@@ -88,7 +93,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
 
 async function settingsOf(
   options: RegistryOptions,
-  { directory, storage, port }: { directory: string; storage: string; port: string },
+  { directory, storage, listen }: { directory: string; storage: string; listen: string },
 ): Promise<object> {
   const place = (name: string, text: string) =>
     writeFile(join(directory, name), text).then(() => join(directory, name));
@@ -112,7 +117,7 @@ async function settingsOf(
       delete: { enabled: true },
       maintenance: { uploadpurging: { enabled: false } },
     },
-    http: { addr: `127.0.0.1:${port}`, secret: 'for tests', ...(tls && { tls }) },
+    http: { addr: listen, secret: 'for tests', ...(tls && { tls }) },
     ...(Object.keys(auth).length > 0 && { auth }),
   };
 }
@@ -153,7 +158,7 @@ function launch(configPath: string, logPath: string): Running {
 async function listeningPort(registry: Running, logPath: string): Promise<string> {
   for (const until = Date.now() + PATIENCE_MS; Date.now() < until; await sleep(20)) {
     const log = await readFile(logPath, 'utf8');
-    const port = /listening on 127\.0\.0\.1:(\d+)/.exec(log)?.[1];
+    const port = /listening on [\d.]+:(\d+)/.exec(log)?.[1];
     if (port !== undefined) return port;
     if (registry.isOver()) throw new Error(`docker-registry ended at once (is it installed?): ${log}`);
   }

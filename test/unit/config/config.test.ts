@@ -122,6 +122,10 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--icc=false'], { icc: false }, (c) => c.icc, false],
     [['--ip-masq=false'], { 'ip-masq': false }, (c) => c.ipMasq, false],
     [['--ip-forward=false'], { 'ip-forward': false }, (c) => c.ipForward, false],
+    [['--registry-certs', '/c'], { 'registry-certs': '/c' }, (c) => c.certificates[0], '/c'],
+    [['--http-proxy', 'p:1'], { 'http-proxy': 'p:1' }, (c) => c.proxies.http, 'p:1'],
+    [['--https-proxy', 'p:1'], { 'https-proxy': 'p:1' }, (c) => c.proxies.https, 'p:1'],
+    [['--no-proxy', 'a,b'], { 'no-proxy': 'a,b' }, (c) => c.proxies.no, 'a,b'],
     [['--dns', '::1'], { dns: ['::1'] }, (c) => c.dns, ['::1']],
     [['--dns-search', 'x.y'], { 'dns-search': ['x.y'] }, (c) => c.dnsSearch, ['x.y']],
     [['--dns-opt', 'ndots:1'], { 'dns-opts': ['ndots:1'] }, (c) => c.dnsOptions, ['ndots:1']],
@@ -163,9 +167,38 @@ test('no message repeats a password', () => {
     refusalOf(['--registry-mirror', mirror]),
     refusalOf([], { 'registry-mirrors': [mirror] }),
     refusalOf(['--registry-mirror', mirror], { 'registry-mirrors': [mirror] }),
+    refusalOf(['--http-proxy', 'user:secret@mirror x']),
+    refusalOf([], { proxies: { 'http-proxy': 'socks5://user:secret@mirror' } }),
+    refusalOf(['--https-proxy', 'user:se@secret@mirror'], {
+      proxies: { 'https-proxy': 'http://u:secret@mirror' },
+    }),
   ]) {
     assert.match(text, /xxxxx:xxxxx@mirror/);
     assert.doesNotMatch(text, /secret/);
+  }
+});
+
+test('proxies: of the file an object of their own, each else from the environment, a flag before both', () => {
+  const env = { HTTP_PROXY: 'env:1', https_proxy: 'env:2', NO_PROXY: 'upper', no_proxy: 'lower' };
+  assert.deepEqual(configOf([], {}, env).proxies, { http: 'env:1', https: 'env:2', no: 'upper' });
+  const proxies = { 'http-proxy': 'http://file:1', 'no-proxy': '*' };
+  const { http, https, no } = configOf(['--https-proxy', 'flag:1'], { proxies }, env).proxies;
+  assert.deepEqual([http, https, no], ['http://file:1', 'flag:1', '*']);
+  // what the environment has is for others as well, and stops nothing
+  assert.equal(configOf([], {}, { HTTP_PROXY: 'socks5://x' }).proxies.http, 'socks5://x');
+  assert.deepEqual(configOf([], { proxies: {} }).proxies, { http: '', https: '', no: '' });
+  for (const [argv, file, message] of [
+    [
+      ['--http-proxy', 'a'],
+      { proxies },
+      /both as a flag .*: http-proxy: \(from flag: a, from file: http:\/\/file:1\)/,
+    ],
+    [[], { proxies, 'no-proxy': 'x' }, /no-proxy: is set within proxies and beside it/],
+    [[], { proxies: { 'ftp-proxy': 'x' } }, /proxies\.ftp-proxy: is not a known key/],
+    [[], { proxies: 'x' }, /proxies: must be an object/],
+    [['--http-proxy', 'socks5://p'], {}, /--http-proxy: must be an http.*unsupported proxy scheme "socks5"/],
+  ] as const) {
+    assert.match(refusalOf([...argv], file), message);
   }
 });
 

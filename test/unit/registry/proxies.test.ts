@@ -76,6 +76,7 @@ test('credentials: given to the proxy, and never shown', () => {
   const header = (address: string) => proxyAuthorization(parseProxy(address));
   assert.equal(header('http://proxy'), undefined);
   assert.equal(header('http://u:p%40%3A@proxy'), `Basic ${Buffer.from('u:p@:').toString('base64')}`);
+  assert.equal(header('http://u:%zz@proxy'), `Basic ${Buffer.from('u:%zz').toString('base64')}`);
   assert.equal(withoutCredentials('http://u:p@proxy:1'), 'http://xxxxx:xxxxx@proxy:1');
   assert.equal(withoutCredentials('u:p@proxy:1'), 'xxxxx:xxxxx@proxy:1');
   assert.equal(withoutCredentials('http://u:p@ss@proxy:1'), 'http://xxxxx:xxxxx@proxy:1');
