@@ -72,7 +72,6 @@ export async function loadImages(
     for (const image of archived) loaded.push(await complete(parts, intake, image, archived));
     o.signal.throwIfAborted();
     await adopt(parts, intake, merged(loaded), o.progress);
-    intake.settle();
     const ms = Math.round(performance.now() - began);
     parts.log.info({ images: loaded.map(({ record }) => record.id), ms }, 'images loaded');
   } catch (cause) {
@@ -147,15 +146,20 @@ function merged(loaded: readonly Loaded[]): Loaded[] {
 /** Makes all of them visible at once, then tells of it. What is here under these names already is not written again. */
 async function adopt(
   { images, shelf, events }: LoadParts,
-  { lease }: ArchiveIntake,
+  intake: ArchiveIntake,
   loaded: readonly Loaded[],
   progress: Progress,
 ): Promise<void> {
-  const isFresh = await Promise.all(loaded.map((one) => isNew(images, one)));
+  const fresh: Loaded[] = [];
+  for (const one of loaded) if (await isNew(images, one)) fresh.push(one);
   let moved: readonly MovedName[] = [];
-  if (lease !== undefined || isFresh.includes(true)) {
-    const arrivals = loaded.map(({ record, names }) => ({ record, refs: names.map((ref) => ({ ref })) }));
-    moved = await images.adopt(arrivals, lease === undefined ? [] : await shelf.leaseEnds(lease));
+  if (fresh.length > 0) {
+    const arrivals = fresh.map(({ record, names }) => ({ record, refs: names.map((ref) => ({ ref })) }));
+    moved = await images.adopt(
+      arrivals,
+      intake.lease === undefined ? [] : await shelf.leaseEnds(intake.lease),
+    );
+    intake.settle();
   }
   const say = (line: string) => progress({ stream: `${line}\n` });
   for (const { record, names } of loaded) {
