@@ -36,7 +36,8 @@ export function parsePlatform(text: string, host: Platform): Platform {
 export function normalize(platform: Platform): Platform {
   const [architecture, implied] = aliases[platform.architecture] ?? [platform.architecture];
   const given = platform.variant ?? implied;
-  const variant = architecture === 'arm' ? variantOfArm(given) : given === 'v8' ? undefined : given;
+  const isDefault = given === (architecture === 'amd64' ? 'v1' : 'v8');
+  const variant = architecture === 'arm' ? variantOfArm(given) : isDefault ? undefined : given;
   return { os: platform.os, architecture, ...(variant !== undefined && variant !== '' && { variant }) };
 }
 
@@ -53,23 +54,24 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 
 /**
  * How well an image serves a wanted platform: 0 is exact, larger is worse, undefined not at all.
- * A newer ARM runs what was built for an older one: v8 → v7 → v6 → v5, and arm64 runs 32-bit images last.
+ * A newer ARM or AMD64 runs what was built for an older one: v8 → v7 → v6 → v5, v3 → v2 → v1, and arm64 runs 32-bit
+ * images last.
  */
 export function matchPlatform(wanted: Platform, offered: Platform): number | undefined {
   const want = normalize(wanted);
   const offer = normalize(offered);
   if (want.os !== offer.os) return undefined;
   if (want.architecture === offer.architecture) {
-    if (want.architecture !== 'arm')
+    if (want.architecture !== 'arm' && want.architecture !== 'amd64')
       return (want.variant ?? '') === (offer.variant ?? '') ? 0 : offer.variant === undefined ? 1 : undefined;
-    const steps = levelOf(want.variant) - levelOf(offer.variant);
+    const steps = levelOf(want) - levelOf(offer);
     return steps >= 0 ? steps : undefined;
   }
-  if (want.architecture === 'arm64' && offer.architecture === 'arm') return 10 + 8 - levelOf(offer.variant);
+  if (want.architecture === 'arm64' && offer.architecture === 'arm') return 10 + 8 - levelOf(offer);
   return undefined;
 }
 
-function levelOf(variant: string | undefined): number {
+function levelOf({ architecture, variant }: Platform): number {
   const level = Number(variant?.replace(/^v/, ''));
-  return Number.isInteger(level) ? level : 7;
+  return Number.isInteger(level) ? level : architecture === 'arm' ? 7 : 1;
 }

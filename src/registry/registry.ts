@@ -15,8 +15,7 @@ import { Destination } from './destination.ts';
 import { type Asking, Documents } from './documents.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
-import { type Inspection, inspectAt } from './inspection.ts';
-import { login } from './login.ts';
+import type { Inspection } from './inspection.ts';
 import {
   chooseEntry,
   type Descriptor,
@@ -26,7 +25,7 @@ import {
   parsePulledConfig,
 } from './manifest.ts';
 import { Proxies } from './proxies.ts';
-import { type Search, Searches, type SearchResult } from './search.ts';
+import type { Search, SearchResult } from './search.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
 import { type Answer, discard, readBounded, Transport } from './transport.ts';
@@ -70,7 +69,8 @@ export class Registry {
   readonly #hosts: Hosts;
   readonly #tokens: Tokens;
   readonly #client: Client;
-  readonly #searches: Searches;
+  readonly #insecure: InsecureHosts;
+  readonly #index: string;
   readonly #documents: Documents;
   readonly #maxAttempts: number;
   readonly #backoffMs: number;
@@ -115,7 +115,8 @@ export class Registry {
     this.#transport = transport;
     this.#hosts = hosts;
     this.#tokens = tokens;
-    this.#searches = new Searches({ index: o.index ?? HUB_INDEX, insecure, transport, stallMs });
+    this.#insecure = insecure;
+    this.#index = o.index ?? HUB_INDEX;
     this.#client = new Client({ hosts, tokens, transport, stallMs });
     this.#documents = new Documents({
       hosts,
@@ -153,6 +154,7 @@ export class Registry {
   /** What a registry has under a name. Failures are in the registry's own words, with the status that fits them. */
   async inspect(ref: Reference, o: { auth?: RegistryAuth; signal: AbortSignal }): Promise<Inspection> {
     const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    const { inspectAt } = await import('./inspection.ts');
     const read = (config: Wanted) => this.#config(asking, config);
     return this.#documents
       .fromSources(asking, (source) => inspectAt(source, asking, this.#documents, read))
@@ -164,12 +166,20 @@ export class Registry {
   /** Tries credentials; resolves to the identity token that they are worth, empty if the registry gives none. */
   async login(auth: RegistryAuth, o: { signal: AbortSignal }): Promise<string> {
     const parts = { hosts: this.#hosts, tokens: this.#tokens, transport: this.#transport };
+    const { login } = await import('./login.ts');
     return login(parts, auth, o).catch(rethrowFailure);
   }
 
   /** The repositories that Docker Hub, or the index that the term names, finds. */
   async search(search: Search, o: { signal: AbortSignal }): Promise<SearchResult[]> {
-    return this.#searches.run(search, o).catch(rethrowFailure);
+    const { Searches } = await import('./search.ts');
+    const searches = new Searches({
+      index: this.#index,
+      insecure: this.#insecure,
+      transport: this.#transport,
+      stallMs: this.#stallMs,
+    });
+    return searches.run(search, o).catch(rethrowFailure);
   }
 
   /**

@@ -149,6 +149,11 @@ const refusals: [string, FaultRule, { message: string | RegExp; status: number; 
     { status: 500, message: `manifest of ${proxy.host}/app/web:1 is larger than 4194304 bytes` },
   ],
   [
+    'a refusal that is longer than anybody reads',
+    answers(403, errors('DENIED', 'x'.repeat(100_000))),
+    { status: 500, message: 'error parsing HTTP 403 response body: unexpected end of JSON input: ""' },
+  ],
+  [
     'a manifest that is always damaged',
     { path: /manifests/, do: { kind: 'flip', atByte: 30 } },
     { status: 500, message: `manifest verification failed for digest ${image.digest}`, tries: 3 },

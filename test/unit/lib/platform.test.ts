@@ -33,6 +33,20 @@ test('a newer ARM runs what was built for an older one, the nearest first, and n
   const offers = ['v7', 'v6', 'v5'].map((variant) => matchPlatform(arm('v7'), arm(variant)) ?? Number.NaN);
   assert.deepEqual(offers, [0, 1, 2]);
   assert.equal(matchPlatform(arm('v6'), arm('v7')), undefined);
+  const old = ['v8', 'v7', 'v6', 'v5'].map((variant) => matchPlatform(arm('v8'), arm(variant)) ?? Number.NaN);
+  assert.deepEqual(old, [0, 1, 2, 3]);
+});
+
+test('levels of AMD64 fall back likewise; what says nothing is of the first', () => {
+  const level = (variant: string) => ({ ...amd64, variant });
+  assert.equal(matchPlatform(amd64, level('v1')), 0);
+  assert.equal(matchPlatform(amd64, level('v2')), undefined);
+  const offers = [level('v3'), level('v2'), level('v1'), amd64];
+  assert.deepEqual(
+    offers.map((offer) => matchPlatform(level('v3'), offer)),
+    [0, 1, 2, 2],
+  );
+  assert.deepEqual(normalize(level('v1')), amd64);
 });
 
 test('arm64 takes a 32-bit image only after its own', () => {
