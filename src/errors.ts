@@ -205,6 +205,7 @@ export const fail = {
     new Failure('CORRUPT', 500, `${what} verification failed for digest ${digest}`),
   layerTooLarge: (maxBytes: number) =>
     new Failure('LAYER_TOO_LARGE', 500, `the layer is larger than ${maxBytes} bytes`),
+  notRepaired: (message: string) => new Failure('NOT_REPAIRED', 500, message),
   corrupt: (message: string, cause?: unknown) => new Failure('CORRUPT', 500, message, { cause }),
 
   // the host

@@ -12,6 +12,7 @@ import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
 import { type Archives, imageArchiveRoutes } from './image-archives.ts';
 import { imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
+import { imageVerificationRoutes, type Verifications } from './image-verification.ts';
 import { generationRoutes, type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
@@ -32,6 +33,7 @@ export interface EngineParts {
   archives: Archives;
   pushes: Pushes;
   registries: Registries;
+  verifications: Verifications;
   events: Events;
   system: SystemParts['system'];
 }
@@ -73,6 +75,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       imageTransferRoutes(engine),
       imageArchiveRoutes(engine),
       registryRoutes(engine),
+      imageVerificationRoutes(engine),
     ],
     newest,
   );

@@ -122,7 +122,7 @@ export class ArchiveIntake implements AsyncDisposable {
     return { kind: 'document', bytes: document };
   }
 
-  /** A layer that is here under the name that this one goes by is only checked against it. */
+  /** A layer that is here, undamaged, under the name that this one goes by is only checked against it. */
   async #takeLayer(
     content: AsyncIterable<Buffer>,
     layer: { path: string; sizeBytes: number; compression: Compression; blob?: Digest },
@@ -131,7 +131,8 @@ export class ArchiveIntake implements AsyncDisposable {
     if (blob === undefined) return this.#add(content, layer);
     const isPlain = compression === 'none';
     const known = isPlain ? blob : await this.#shelf.diffIdOf(blob);
-    if (known === undefined || (await this.#shelf.keep(known, this.#pin)) === undefined)
+    const here = known && (await this.#shelf.keep(known, this.#pin));
+    if (known === undefined || here === undefined || here.damage !== undefined)
       return this.#add(isPlain ? content : proven(content, blob), {
         ...layer,
         ...(isPlain && { diffId: blob }),

@@ -24,6 +24,11 @@ export function checkPlatform(image: ImageView, request: CreateRequest, host: Pl
   ];
 }
 
+/** A device in the field is better off with a container on a damaged image than with none. */
+export function damageWarnings(isSound: boolean, image: string): string[] {
+  return isSound ? [] : [`The image is damaged: pull it again, or run 'skerry verify --repair ${image}'`];
+}
+
 /** The record of a new container: the image's configuration under the request's. Throws 400 without a command. */
 export function newRecord(
   id: string,

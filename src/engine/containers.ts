@@ -5,7 +5,7 @@ import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
 import { type CreateRequest, checkRequest, discardedWishes, type HostLimits } from './container-checks.ts';
-import { checkPlatform, newRecord } from './container-creation.ts';
+import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
 import type { ContainerRecords } from './container-records.ts';
@@ -64,7 +64,11 @@ export class Containers {
     return images.using(request.config.image, async (image) => {
       const id = newId();
       const draft = newRecord(id, '', image, request, host);
-      const warnings = [...checkPlatform(image, request, host.platform), ...discardedWishes(draft)];
+      const warnings = [
+        ...checkPlatform(image, request, host.platform),
+        ...damageWarnings(this.#parts.shelf.isSound(draft.diffIds), request.config.image),
+        ...discardedWishes(draft),
+      ];
       const name = records.reserveName(id, request.name);
       const volumes = new NewVolumes(this.#parts.volumes);
       try {

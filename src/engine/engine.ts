@@ -29,6 +29,7 @@ import { Recovery } from './recovery.ts';
 import { Space } from './space.ts';
 import { Spools } from './spools.ts';
 import { Streams } from './streams.ts';
+import { Verifications } from './verifications.ts';
 import { Volumes } from './volumes.ts';
 import { Waiters } from './waiters.ts';
 
@@ -64,6 +65,7 @@ export class Engine implements AsyncDisposable {
   readonly pulls: Pulls;
   readonly archives: ImageArchives;
   readonly pushes: Pushes;
+  readonly verifications: Verifications;
   readonly containers: Containers;
   readonly io: ContainerIo;
   readonly execs: Execs;
@@ -77,6 +79,7 @@ export class Engine implements AsyncDisposable {
     pulls: Pulls;
     archives: ImageArchives;
     pushes: Pushes;
+    verifications: Verifications;
     containers: Containers;
     io: ContainerIo;
     execs: Execs;
@@ -89,6 +92,7 @@ export class Engine implements AsyncDisposable {
     this.pulls = o.pulls;
     this.archives = o.archives;
     this.pushes = o.pushes;
+    this.verifications = o.verifications;
     this.containers = o.containers;
     this.io = o.io;
     this.execs = o.execs;
@@ -198,6 +202,15 @@ export class Engine implements AsyncDisposable {
         layers,
         events,
         parallelUploads: o.parallelUploads,
+        log: o.log('images'),
+      }),
+      verifications: new Verifications({
+        store,
+        images,
+        shelf,
+        layers,
+        registry: o.registry,
+        space,
         log: o.log('images'),
       }),
       containers: new Containers({

@@ -96,9 +96,15 @@ export class Images {
 
   /** The image that a tag, digest, ID or ID prefix names; throws `NO_SUCH_IMAGE` (404), 400 for no reference at all. */
   async find(name: string): Promise<ImageRecord> {
+    const found = await this.findAny(name);
+    if (!this.#shelf.isIntact(found.diffIds)) throw fail.noSuchImage(missingName(name));
+    return found;
+  }
+
+  /** As {@link find}, but one that has lost a layer is found too: what can be removed, verified and repaired. */
+  async findAny(name: string): Promise<ImageRecord> {
     const found = await this.#names.lookUp(name);
-    if (found === undefined || !this.#shelf.isIntact(found.diffIds))
-      throw fail.noSuchImage(missingName(name));
+    if (found === undefined) throw fail.noSuchImage(missingName(name));
     return found;
   }
 

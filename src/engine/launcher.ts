@@ -46,7 +46,7 @@ export interface LaunchDefaults {
 export class Launcher {
   readonly #dataRoot: string;
   readonly #layers: LaunchParts['layers'];
-  readonly #shelf: Pick<LayerShelf, 'directories'>;
+  readonly #shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
   readonly #runtime: LaunchParts['runtime'];
   readonly #bridge: LaunchParts['bridge'];
   readonly #etc: EtcFiles;
@@ -56,7 +56,7 @@ export class Launcher {
   constructor(
     o: LaunchParts & {
       dataRoot: string;
-      shelf: Pick<LayerShelf, 'directories'>;
+      shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
       etc: EtcFiles;
       defaults: LaunchDefaults;
       log: Log;
@@ -85,11 +85,15 @@ export class Launcher {
   async mount(record: ContainerRecord): Promise<string> {
     const containerDir = this.directoryOf(record.id);
     await mkdir(containerDir, { recursive: true });
-    return this.#layers.mountRootfs({ dirIds: await this.#shelf.directories(record.diffIds), containerDir });
+    const { id, diffIds } = record;
+    if (!this.#shelf.isSound(diffIds))
+      this.#log.warn({ container: id, image: record.imageId }, 'a container uses an image that is damaged');
+    return this.#shelf.mounting(diffIds, (dirIds) => this.#layers.mountRootfs({ dirIds, containerDir }));
   }
 
   async unmount(id: string): Promise<void> {
     await this.#layers.unmountRootfs(this.directoryOf(id));
+    await this.#shelf.collectRetired();
   }
 
   /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */

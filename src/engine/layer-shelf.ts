@@ -10,10 +10,13 @@ import { nowText } from '../lib/time.ts';
 import { collect, type Garbage } from '../store/collection.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import type { Change, Table } from '../store/tables.ts';
+import { type Change, recordsOf, type Table } from '../store/tables.ts';
+import { Alarm } from './alarm.ts';
 import { withPushed } from './known-blobs.ts';
 import { LayerFetches, type LayerSource } from './layer-fetches.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
+import { type LayerRecoveryParts, recoverLayers } from './layer-recovery.ts';
+import { RetiredLayers } from './retired-layers.ts';
 import type { Spools } from './spools.ts';
 
 /** Diff IDs that must stay although no image names them: those of every container. */
@@ -27,7 +30,7 @@ interface Without {
   lease?: string;
 }
 
-type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'list' | 'remove' | 'sweepStaging'>;
+type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'remove'> & LayerRecoveryParts['layers'];
 
 /**
  * The layers on disk and those under way. A layer is here once its directory is synced and its record committed;
@@ -51,7 +54,13 @@ export class LayerShelf {
   readonly #pins = new LayerPins();
   /** Layers that images count on and the disk has lost; a pull brings them back. */
   readonly #lost = new Set<string>();
-  #expiry: NodeJS.Timeout | undefined;
+  /** Layers whose records tell of damage: they serve as well as they can, and whoever brings them brings them anew. */
+  readonly #damaged = new Set<string>();
+  readonly #retired: RetiredLayers;
+  /** Goes off when a lease runs out. */
+  readonly #expiry = new Alarm(() => {
+    this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));
+  });
   #isClosed = false;
 
   constructor(o: {
@@ -72,12 +81,13 @@ export class LayerShelf {
     this.#fetches = new LayerFetches({
       layers: o.layers,
       spools: o.spools,
-      present: (diffId) => this.#records.get(diffId),
+      present: (diffId) => this.#soundRecord(diffId),
       settle: (staged, blob) => this.#settle(staged, blob),
       log: o.log,
     });
     this.#leaseMs = o.leaseMs;
     this.#log = o.log;
+    this.#retired = new RetiredLayers(o.layers, o.log);
   }
 
   /** The record of a layer that is here. */
@@ -96,6 +106,11 @@ export class LayerShelf {
     return this.#lost.size === 0 || diffIds.every((diffId) => !this.#lost.has(diffId));
   }
 
+  /** False if one of these layers is lost, or known not to be what it was: a pull brings it anew. */
+  isSound(diffIds: readonly string[]): boolean {
+    return this.isIntact(diffIds) && !diffIds.some((diffId) => this.#damaged.has(diffId));
+  }
+
   /** Directory IDs of a stack, lowest first; throws `CORRUPT` if one is not here. */
   async directories(diffIds: readonly string[]): Promise<string[]> {
     return Promise.all(
@@ -105,6 +120,32 @@ export class LayerShelf {
         return record.dirId;
       }),
     );
+  }
+
+  /** Hands the {@link directories} of a stack to `mount`; none of them goes before it is mounted. */
+  async mounting<T>(diffIds: readonly string[], mount: (dirIds: string[]) => Promise<T>): Promise<T> {
+    return this.#retired.whileMounting(async () => mount(await this.directories(diffIds)));
+  }
+
+  /** Something was unmounted: directories that were only kept for it go. Never throws. */
+  async collectRetired(): Promise<void> {
+    await this.#retired.collect();
+  }
+
+  /**
+   * Remembers what a verification of this directory found, in words, or that it found nothing. True unless the layer
+   * was brought anew meanwhile, so that this says nothing about it.
+   */
+  async noteVerdict({ diffId, dirId }: LayerRecord, damage: string | undefined): Promise<boolean> {
+    await using _lock = await this.#locks.hold(diffId);
+    const record = await this.#records.get(diffId);
+    if (record?.dirId !== dirId) return false;
+    if (record.damage === damage) return true;
+    const { damage: _before, ...rest } = record;
+    const noted = damage === undefined ? rest : { ...rest, damage };
+    await this.#store.commit([this.#records.put(diffId, noted)]);
+    this.#damaged[damage === undefined ? 'delete' : 'add'](diffId);
+    return true;
   }
 
   /** Keeps layers from collection while something reads them or counts on them, without a trace on the disk. */
@@ -158,7 +199,7 @@ export class LayerShelf {
     const covered = new Set<string>(lease.diffIds);
     const isDone = ({ id, diffIds }: LeaseRecord) =>
       id === lease.id || (!this.#held.has(id) && diffIds.every((diffId) => covered.has(diffId)));
-    return (await all(this.#leases)).filter(isDone).map(({ id }) => this.#leases.remove(id));
+    return (await recordsOf(this.#leases)).filter(isDone).map(({ id }) => this.#leases.remove(id));
   }
 
   /** The work under a lease is over, for good or ill: from here on only its term keeps it. */
@@ -229,68 +270,55 @@ export class LayerShelf {
     return this.#sweep([]);
   }
 
-  /**
-   * Boot: the disk is believed over the records. Directories without a record are adopted if whole (their record
-   * was lost with a damaged database) or removed; records without a directory go.
-   */
+  /** Boot: brings the records and the disk to agree; see {@link recoverLayers}. */
   async recover(o: { adoptOrphans: boolean }): Promise<void> {
-    await this.#layers.sweepStaging(new Set());
-    const changes: Change[] = [];
-    const onDisk = new Set<string>();
-    for await (const layer of this.#layers.list()) {
-      if (layer.isJunk) {
-        this.#log.warn({ dir: layer.dirId }, 'removing a damaged layer directory');
-        await this.#layers.remove(layer.dirId);
-        continue;
-      }
-      const record = await this.#records.get(layer.diffId);
-      if (record?.dirId === layer.dirId) onDisk.add(layer.dirId);
-      else if (record === undefined && o.adoptOrphans) {
-        onDisk.add(layer.dirId);
-        const { dirId, diffId, sizeBytes, tarBytes } = layer;
-        changes.push(
-          this.#records.put(diffId, { dirId, diffId, sizeBytes, tarBytes, blobs: [], createdAt: nowText() }),
-        );
-      } else await this.#layers.remove(layer.dirId);
-    }
-    for await (const [diffId, record] of this.#records.entries()) {
-      if (onDisk.has(record.dirId)) continue;
-      this.#log.error({ layer: diffId, dir: record.dirId }, 'a layer is gone from the disk');
-      changes.push(this.#records.remove(diffId));
-    }
+    const parts = { layers: this.#layers, records: this.#records, log: this.#log, ...o };
+    const { changes, here, retired } = await recoverLayers(parts);
     if (changes.length > 0) await this.#store.commit(changes);
-    const here = new Set<string>((await all(this.#records)).map(({ diffId }) => diffId));
-    for (const { diffIds } of await all(this.#images)) {
-      for (const diffId of diffIds) if (!here.has(diffId)) this.#lost.add(diffId);
-    }
+    for (const dirId of retired) this.#retired.add(dirId);
+    for (const { diffId, damage } of here) if (damage !== undefined) this.#damaged.add(diffId);
+    const known = new Set<string>(here.map(({ diffId }) => diffId));
+    for (const { diffIds } of await recordsOf(this.#images))
+      for (const diffId of diffIds) if (!known.has(diffId)) this.#lost.add(diffId);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
-    clearTimeout(this.#expiry);
+    this.#expiry[Symbol.dispose]();
     await this.#fetches[Symbol.asyncDispose]();
+  }
+
+  async #soundRecord(diffId: Digest): Promise<LayerRecord | undefined> {
+    const record = await this.#records.get(diffId);
+    return record?.damage === undefined ? record : undefined;
   }
 
   /** What is unpacked becomes a layer, unless the same one came by another way meanwhile. */
   async #settle(staged: StagedLayer, blob?: Digest): Promise<LayerRecord> {
     await using _lock = await this.#locks.hold(staged.diffId);
-    const present = await this.#records.get(staged.diffId);
-    if (present !== undefined) {
+    const sound = await this.#soundRecord(staged.diffId);
+    if (sound !== undefined) {
       await this.#layers.discard(staged);
-      return present;
+      return sound;
     }
+    const damaged = await this.#records.get(staged.diffId);
     const { dirId, diffId, sizeBytes, tarBytes } = await this.#layers.publish(staged);
-    const blobs = blob === undefined ? [] : [blob];
+    const blobs = [...new Set([...(damaged?.blobs ?? []), ...(blob === undefined ? [] : [blob])])];
     const record: LayerRecord = { dirId, diffId, sizeBytes, tarBytes, blobs, createdAt: nowText() };
     try {
       await this.#store.commit([this.#records.put(diffId, record)]);
     } catch (cause) {
       // a disk that is full for the record is not to keep the layer that nobody will find
-      if ((await this.#records.get(diffId)) === undefined) await this.#layers.remove(dirId);
+      if ((await this.#records.get(diffId))?.dirId !== dirId) await this.#layers.remove(dirId);
       throw cause;
     }
     await this.#spools.drop(diffId);
     this.#lost.delete(diffId);
+    this.#damaged.delete(diffId);
+    if (damaged === undefined) return record;
+    this.#log.info({ layer: diffId, dir: dirId, damage: damaged.damage }, 'a damaged layer was replaced');
+    this.#retired.add(damaged.dirId);
+    await this.#retired.collect();
     return record;
   }
 
@@ -305,6 +333,7 @@ export class LayerShelf {
     const { layers } = await this.#forget(changes, without);
     // reference before blob: what a crash leaves of these directories is swept at boot
     for (const { dirId } of layers) await this.#layers.remove(dirId);
+    await this.#retired.collect();
     return layers;
   }
 
@@ -313,9 +342,9 @@ export class LayerShelf {
     await using _lock = await this.#locks.hold('collect');
     // in the order in which a hold is handed on: from leases to images to containers
     const [layers, leases, images] = [
-      await all(this.#records),
-      await all(this.#leases),
-      await all(this.#images),
+      await recordsOf(this.#records),
+      await recordsOf(this.#leases),
+      await recordsOf(this.#images),
     ];
     const garbage = collect({
       images: images.filter(({ id }) => without.images?.includes(id) !== true),
@@ -326,6 +355,7 @@ export class LayerShelf {
       heldLeases: this.#held,
       nowMs: Date.now(),
     });
+    for (const { diffId } of garbage.layers) this.#damaged.delete(diffId);
     const ended = garbage.leases.map(({ id }) => this.#leases.remove(id));
     const gone = garbage.layers.map(({ diffId }) => this.#records.remove(diffId));
     if (changes.length + ended.length + gone.length > 0)
@@ -334,17 +364,8 @@ export class LayerShelf {
       ({ id }) => id !== without.lease && !garbage.leases.some((gone) => gone.id === id),
     );
     await this.#spools.sweep(new Set(left.flatMap(({ diffIds }) => diffIds)));
-    this.#scheduleExpiry(garbage.nextExpiryMs);
+    if (!this.#isClosed) this.#expiry.set(garbage.nextExpiryMs);
     return garbage;
-  }
-
-  #scheduleExpiry(atMs: number): void {
-    clearTimeout(this.#expiry);
-    if (!Number.isFinite(atMs) || this.#isClosed) return;
-    const wait = Math.min(Math.max(atMs - Date.now(), 0) + 50, 2 ** 31 - 1);
-    this.#expiry = setTimeout(() => {
-      this.collect().catch((err) => this.#log.error({ err }, 'collection failed'));
-    }, wait).unref();
   }
 }
 
@@ -354,10 +375,4 @@ function isNoSpace(cause: unknown): boolean {
   const code = codeOf(cause);
   if (code === 'NO_SPACE' || code === 'ENOSPC' || code === 'EDQUOT') return true;
   return /no space left on device/i.test(cause.message) || isNoSpace(cause.cause);
-}
-
-async function all<T>(table: Table<T>): Promise<T[]> {
-  const records: T[] = [];
-  for await (const [, record] of table.entries()) records.push(record);
-  return records;
 }

@@ -139,7 +139,7 @@ export class Pulls {
   /** True if the image is here, whole, and goes by all of these names. */
   async #isCurrent(names: readonly Name[], remote: RemoteImage): Promise<boolean> {
     const known = await this.#images.byId(remote.configDigest);
-    if (known === undefined || !this.#shelf.isIntact(known.diffIds)) return false;
+    if (known === undefined || !this.#shelf.isSound(known.diffIds)) return false;
     const refs = await Promise.all(names.map(({ ref }) => this.#images.refOf(ref)));
     return refs.every((found) => found?.imageId === known.id && found.digest === remote.digest);
   }
@@ -171,7 +171,8 @@ export class Pulls {
     const missing: [LayerDescriptor, LayerReport][] = [];
     for (const layer of layers.values()) {
       const report = pull.report.layer(layer.digest, layer.size);
-      if ((await this.#shelf.get(layer.diffId)) !== undefined) report.exists();
+      const isSound = this.#shelf.isSound([layer.diffId]);
+      if (isSound && (await this.#shelf.get(layer.diffId)) !== undefined) report.exists();
       else {
         report.waiting();
         missing.push([layer, report]);

@@ -18,11 +18,16 @@ export interface Mount {
 export async function mountsUnder(prefix: string): Promise<string[]> {
   const top = await locate(prefix);
   const inside = top === '/' ? '/' : `${top}/`;
-  // in one go: the promised form of Node 20.11 stops after the first read of a file of the kernel's
-  return parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'))
+  return mounts()
     .map(({ mountPoint }) => mountPoint)
     .filter((mountPoint) => mountPoint === top || mountPoint.startsWith(inside))
     .reverse();
+}
+
+/** Every mount that this process sees, oldest first. */
+export function mounts(): Mount[] {
+  // in one go: the promised form of Node 20.11 stops after the first read of a file of the kernel's
+  return parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'));
 }
 
 /** The kernel lists paths without links. A dead network mount cannot be resolved itself, its parent can. */

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
-import { isAbsence, readIfThere, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
+import { removeTree, renameDurable, syncDirectory, writeDurable } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
 import { type Digest, shortDigest } from '../lib/digest.ts';
 import { Semaphore } from '../lib/locks.ts';
@@ -12,9 +12,13 @@ import type { Log } from '../lib/log.ts';
 import type { Compression } from './decompression.ts';
 import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
 import { type ChildProgram, childNodeFlags, runChild } from './layer-child.ts';
-import { formatLayer, type PublishedLayer, parseLayer } from './layer-records.ts';
+import { hasTree, type LayerOnDisk, readLayerDirectory } from './layer-directory.ts';
+import { formatLayer, type PublishedLayer } from './layer-records.ts';
+
+export type { LayerOnDisk } from './layer-directory.ts';
+
 import { packedTree } from './packer.ts';
-import { mountRootfs, unmountRootfs } from './rootfs.ts';
+import { mountedLayers, mountRootfs, unmountRootfs } from './rootfs.ts';
 import { TarSplit } from './tar-split.ts';
 import type { Verdict, VerificationJob } from './verification.ts';
 
@@ -28,15 +32,6 @@ export interface StagedLayer extends PublishedLayer {
   readonly leaseId: string;
   /** Where it lies until it is published. */
   readonly directory: string;
-}
-
-/** A directory in `layers/`: a layer, or what is left of one. */
-export type LayerOnDisk = (PublishedLayer & { readonly isJunk: false }) | JunkLayer;
-
-/** A directory that is not a whole layer. */
-export interface JunkLayer {
-  readonly dirId: string;
-  readonly isJunk: true;
 }
 
 /**
@@ -180,25 +175,52 @@ export class Layers {
   /** Every directory in `layers/`, by its `layer.json`. One that lacks it or its parts is junk. */
   async *list(): AsyncGenerator<LayerOnDisk, void, undefined> {
     for (const dirId of await readdir(this.#layersDir)) {
-      const layer = await this.#read(dirId);
-      yield layer === undefined ? { dirId, isJunk: true } : { ...layer, isJunk: false };
+      yield await readLayerDirectory(dirId, this.#directoryOf(dirId));
     }
+  }
+
+  /** Writes `layer.json` of a layer once more, durably. */
+  async mend({ dirId, diffId, sizeBytes, tarBytes }: PublishedLayer): Promise<void> {
+    const path = join(this.#directoryOf(dirId), 'layer.json');
+    try {
+      await removeTree(path); // which may be anything
+      await writeDurable(path, formatLayer({ dirId, diffId, sizeBytes, tarBytes }));
+    } catch (cause) {
+      throw hostFailure(`cannot mend layer ${shortDigest(diffId)}`, cause);
+    }
+  }
+
+  /** The layers that some mount is made of. */
+  async mounted(): Promise<Set<string>> {
+    return mountedLayers();
   }
 
   /** Removes a layer, or junk; absent is fine. It is gone from `layers/` at once and for good, whole. */
   async remove(dirId: string): Promise<void> {
+    const grave = await this.bury(dirId);
+    try {
+      if (grave !== undefined) await removeTree(grave);
+    } catch (cause) {
+      throw hostFailure(`cannot remove layer ${dirId}`, cause);
+    }
+  }
+
+  /** As {@link remove}, but what is left to be deleted lies in `staging/`, for {@link sweepStaging}: where, or nowhere. */
+  async bury(dirId: string): Promise<string | undefined> {
     const grave = join(this.#stagingDir, `removed-${newDirId()}`);
     try {
       await renameDurable(this.#directoryOf(dirId), grave);
-      await removeTree(grave);
+      return grave;
     } catch (cause) {
-      if (codeOf(cause) !== 'ENOENT') throw hostFailure(`cannot remove layer ${dirId}`, cause);
+      if (codeOf(cause) === 'ENOENT') return undefined;
+      throw hostFailure(`cannot remove layer ${dirId}`, cause);
     }
   }
 
   /**
-   * Removes what earlier runs left in `staging/`, but for these leases. Call it while nothing is under way. What
-   * resists is logged and left for the next time: it must not keep the engine from starting.
+   * Removes what is in `staging/` now, but for these leases. Call it while nothing is under way; what begins before it
+   * is done is none of its business. What resists is logged and left for the next time: it must not keep the engine
+   * from starting.
    */
   async sweepStaging(keepLeases: ReadonlySet<string>): Promise<void> {
     for (const name of await readdir(this.#stagingDir)) {
@@ -219,7 +241,7 @@ export class Layers {
   ): Promise<Verdict> {
     const directory = this.#directoryOf(dirId);
     await using _turn = await this.#verifications.hold(o.signal ? { signal: o.signal } : {});
-    if (!(await isDirectory(join(directory, 'diff')))) return { state: 'missing', differences: [] };
+    if (!(await hasTree(directory))) return { state: 'missing', differences: [] };
     const job: VerificationJob = { directory, diffId };
     return await runChild<Verdict>(this.#verifier, job, { what: 'verifying a layer', ...o });
   }
@@ -312,28 +334,6 @@ export class Layers {
       const code = codeOf(cause);
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOENT') throw cause;
     }
-  }
-
-  async #read(dirId: string): Promise<PublishedLayer | undefined> {
-    const directory = join(this.#layersDir, dirId);
-    try {
-      const text = await readIfThere(join(directory, 'layer.json'));
-      const layer = text === undefined ? undefined : parseLayer(dirId, text.toString());
-      if (layer === undefined || !(await lstat(join(directory, 'diff'))).isDirectory()) return undefined;
-      return (await lstat(join(directory, 'tar-split'))).size > 0 ? layer : undefined;
-    } catch (cause) {
-      this.#log.debug({ err: cause, directory }, 'no whole layer');
-      return undefined;
-    }
-  }
-}
-
-async function isDirectory(path: string): Promise<boolean> {
-  try {
-    return (await lstat(path)).isDirectory();
-  } catch (cause) {
-    if (isAbsence(cause)) return false;
-    throw cause;
   }
 }
 

@@ -3,7 +3,7 @@ import { chmod, chown, mkdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { codeOf, fail, messageOf } from '../errors.ts';
 import { MS, mount, unmount } from '../host/kernel.ts';
-import { mountsUnder } from '../host/mounts.ts';
+import { mounts, mountsUnder } from '../host/mounts.ts';
 
 /** Features that a kernel may turn on by itself, and that would leave traces in a layer which other engines do not know. */
 const unwanted = ['index', 'redirect_dir', 'metacopy'] as const;
@@ -41,6 +41,22 @@ export async function unmountRootfs(containerDir: string): Promise<void> {
       throw fail.host(`cannot unmount ${place}: ${messageOf(cause)}`, cause);
     }
   }
+}
+
+/** Directory IDs of layers that an overlay of this host is made of, its own or another engine's: they are random. */
+export function mountedLayers(): Set<string> {
+  const dirIds = new Set<string>();
+  for (const { type, superOptions } of mounts()) {
+    if (type !== 'overlay') continue;
+    for (const option of superOptions) {
+      const lower = /^lowerdir\+?=(.*)$/.exec(option)?.[1] ?? '';
+      for (const path of lower.split(':')) {
+        const dirId = /(?:^|\/)([^/]+)\/diff$/.exec(path)?.[1];
+        if (dirId !== undefined) dirIds.add(dirId);
+      }
+    }
+  }
+  return dirIds;
 }
 
 function unmountOnce(place: string): void {

@@ -56,6 +56,8 @@ export interface LayerRecord {
   /** The blob that a push made of it last: gzip, and the same bytes each time. */
   pushed?: { digest: Digest; size: number };
   createdAt: string;
+  /** In what it is not what it was, for people: whoever brings this layer brings it anew. */
+  damage?: string;
 }
 
 /** A promise not to collect these layers before the given time: what is in flight has no image yet. Key: `id`. */

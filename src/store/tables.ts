@@ -27,6 +27,13 @@ export interface Table<T> {
   remove(key: string): Change;
 }
 
+/** All records of a table that are whole. */
+export async function recordsOf<T>(table: Table<T>): Promise<T[]> {
+  const records: T[] = [];
+  for await (const [, record] of table.entries()) records.push(record);
+  return records;
+}
+
 /** A source of tables: what a migration sees of the store. */
 export interface Tables {
   table<T extends NonNullable<unknown>>(name: TableName): Table<T>;

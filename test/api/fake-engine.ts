@@ -209,6 +209,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     pulls: { pull: never },
     archives: { save: never, load: never },
     registries: { login: never, inspect: never, search: never },
+    verifications: { verify: never },
     events: { subscribe: never },
     system: { info: async () => aSystem, version: async () => aVersion },
   };

@@ -37,6 +37,8 @@ export class FakeKernel {
   readonly exits = new Map<string, ContainerExit>();
   /** Container directories whose root file system is mounted. */
   readonly mounts = new Set<string>();
+  /** What each of them is, or was last, made of. */
+  readonly lowers = new Map<string, readonly string[]>();
   readonly links = new Map<string, BridgeEndpoint>();
   readonly layers = new Map<string, PublishedLayer>();
   /** Directories of layers that are not what they were. */
@@ -315,8 +317,24 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     for (const layer of this.#kernel.layers.values()) yield { ...layer, isJunk: false };
   }
 
+  async mend(): Promise<void> {}
+
+  async mounted(): Promise<Set<string>> {
+    return new Set(
+      [...this.#kernel.mounts].flatMap((containerDir) => this.#kernel.lowers.get(containerDir) ?? []),
+    );
+  }
+
   async remove(dirId: string): Promise<void> {
     await this.#effect('layers.remove', () => this.#kernel.layers.delete(dirId));
+  }
+
+  async bury(dirId: string): Promise<string | undefined> {
+    return this.#effect('layers.bury', () => {
+      if (!this.#kernel.layers.delete(dirId)) return undefined;
+      this.#kernel.staging.add(`removed-${dirId}`);
+      return `removed-${dirId}`;
+    });
   }
 
   async sweepStaging(): Promise<void> {
@@ -357,7 +375,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
       if (!this.#kernel.layers.has(dirId)) throw fail.host(`no layer directory ${dirId}`);
     const merged = join(o.containerDir, 'merged');
     await mkdir(merged, { recursive: true });
-    await this.#effect('mount', () => this.#kernel.mounts.add(o.containerDir));
+    await this.#effect('mount', () => {
+      this.#kernel.mounts.add(o.containerDir);
+      this.#kernel.lowers.set(o.containerDir, o.dirIds);
+    });
     return merged;
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { LayerRecord } from '../../../src/store/records.ts';
 import { type End, World } from '../../support/engine-world.ts';
 
 interface Scenario {
@@ -37,6 +38,15 @@ const runningOnce = async (world: World) => {
   await app(world);
   await world.create('c1', { config: { volumes: { '/data': {} } }, hostConfig: { autoRemove: true } });
   await world.engine.containers.start('c1');
+};
+const damaged = async (world: World) => {
+  await app(world);
+  const [layer] = await world.records<LayerRecord>('layers');
+  world.kernel.damaged.add(layer?.dirId ?? '');
+};
+const repair = async (world: World) => {
+  const o = { progress() {}, signal: AbortSignal.timeout(20_000) };
+  await world.engine.verifications.verify({ name: 'app', isRepairing: true }, o);
 };
 /** A container's process ends; done when the engine has dealt with it. */
 const exit = async (world: World) => {
@@ -167,6 +177,24 @@ const scenarios: Scenario[] = [
       await world.engine.images.rollBack('app', {}); // a generation is never taken
     },
     again: (world) => world.engine.images.prune({ filters: new Map([['dangling', ['0']]]) }),
+  },
+  {
+    name: 'repair of a layer',
+    before: damaged,
+    act: repair,
+    async after(world, isDone) {
+      await world.engine.images.inspect('app');
+      const layers = await world.records<LayerRecord>('layers');
+      const isDamaged = layers.some(({ dirId }) => world.kernel.damaged.has(dirId));
+      if (isDone) assert.equal(isDamaged, false);
+    },
+    async again(world) {
+      await repair(world);
+      const layers = await world.records<LayerRecord>('layers');
+      assert.ok(
+        layers.every(({ dirId, damage }) => !world.kernel.damaged.has(dirId) && damage === undefined),
+      );
+    },
   },
   {
     name: 'removal of an image',
