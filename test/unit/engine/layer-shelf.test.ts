@@ -111,7 +111,7 @@ test('one of two leaves: the work goes on; both leave: it stops', async (t) => {
   const lease = await shelf.lease([from.diffId], 'test');
   const aborts = [new AbortController(), new AbortController()];
   const fetches = aborts.map(({ signal }) => shelf.fetch(from, lease, quiet(signal)));
-  await sleep(5);
+  while (signals.length === 0) await sleep(5);
   aborts[0]?.abort(new Error('first leaves'));
   await assert.rejects(fetches[0] ?? assert.fail(), /first leaves/);
   assert.equal(signals[0]?.aborted, false);

@@ -1,0 +1,285 @@
+import { buildCode, codesOf, type HuffmanCode } from './deflate-tree.ts';
+
+/**
+ * A compressor that gives the very bytes that gzip or zlib gave (deflate.c and trees.c of both, lazy matching only): a
+ * `.gz` inside a layer can then be told by its content. Where the two differ, {@link DeflateShape} says how.
+ */
+export interface DeflateShape {
+  /** gzip's levels 4 to 9. */
+  readonly level: number;
+  /** Symbols after which a block ends. */
+  readonly blockSymbols: number;
+  /** gzip looks every 4096 symbols whether a block had better end; zlib does not. */
+  readonly isTruncating: boolean;
+}
+
+const MIN_MATCH = 3;
+const extraLengthBits = [
+  0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0,
+];
+const extraDistanceBits = [
+  0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13,
+];
+const lengthOrder = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+const END_OF_BLOCK = 256;
+
+const lengthBases = basesOf(extraLengthBits.slice(0, 28));
+const lengthCodes = Uint8Array.from({ length: 256 }, (_, length) =>
+  length === 255 ? 28 : lengthBases.findLastIndex((base) => base <= length),
+);
+const distanceBases = basesOf(extraDistanceBits);
+const nearCodes = Uint8Array.from({ length: 256 }, (_, distance) => codeOf(distance));
+const farCodes = Uint8Array.from({ length: 256 }, (_, distance) => codeOf(distance << 7));
+const distanceCode = (distance: number) =>
+  (distance < 256 ? nearCodes[distance] : farCodes[distance >> 7]) ?? 0;
+
+const staticLengths = Uint8Array.from({ length: 288 }, (_, n) =>
+  n < 144 ? 8 : n < 256 ? 9 : n < 280 ? 7 : 8,
+);
+const staticLiterals = { lengths: staticLengths, codes: codesOf(staticLengths, 15) };
+const staticDistances = {
+  lengths: new Uint8Array(30).fill(5),
+  codes: codesOf(new Uint8Array(30).fill(5), 15),
+};
+
+function basesOf(extraBits: readonly number[]): number[] {
+  let base = 0;
+  return extraBits.map((bits) => {
+    const own = base;
+    base += 1 << bits;
+    return own;
+  });
+}
+
+function codeOf(distance: number): number {
+  return distanceBases.findLastIndex((base) => base <= distance);
+}
+
+/** The symbols of one block, and all bits sent so far. */
+export class Block {
+  readonly #input: Buffer;
+  readonly #shape: DeflateShape;
+  /** By symbol: 0 or the distance of a match; a byte, or a match's length less three. */
+  readonly #distances: Uint16Array;
+  readonly #values: Uint8Array;
+  readonly #literalCounts = new Uint16Array(286);
+  readonly #distanceCounts = new Uint16Array(30);
+  readonly #bits = new BitWriter();
+  #symbols = 0;
+  #matches = 0;
+  #start = 0;
+
+  constructor(input: Buffer, shape: DeflateShape) {
+    this.#input = input;
+    this.#shape = shape;
+    this.#distances = new Uint16Array(shape.blockSymbols + 1);
+    this.#values = new Uint8Array(shape.blockSymbols + 1);
+  }
+
+  /** Both return true if the block should end; `at` is how far the input has been looked at. */
+  literal(byte: number, at: number): boolean {
+    bump(this.#literalCounts, byte);
+    return this.#add(0, byte, at);
+  }
+
+  match(distance: number, length: number, at: number): boolean {
+    bump(this.#literalCounts, (lengthCodes[length - MIN_MATCH] ?? 0) + 257);
+    bump(this.#distanceCounts, distanceCode(distance - 1));
+    this.#matches++;
+    return this.#add(distance, length - MIN_MATCH, at);
+  }
+
+  /** Sends the block in the cheapest of the three ways, and returns all bytes if it was the last. */
+  flush(end: number, windowStart: number, isLast: boolean): Buffer {
+    bump(this.#literalCounts, END_OF_BLOCK);
+    const literals = buildCode(this.#literalCounts, 15);
+    const distances = buildCode(this.#distanceCounts, 15);
+    const trees = new TreeHeader(literals, distances);
+    const dynamicBits = trees.bits + this.#bitsWith(literals, distances);
+    const staticBits = this.#bitsWith(staticLiterals, staticDistances);
+    const [dynamicBytes, staticBytes] = [(dynamicBits + 10) >>> 3, (staticBits + 10) >>> 3];
+    const bestBytes = Math.min(dynamicBytes, staticBytes);
+    const stored = end - this.#start;
+    // one that reaches back before the window is not there any more to be stored
+    if (stored + 4 <= bestBytes && this.#start >= windowStart && stored <= 0xffff) this.#store(end, isLast);
+    else if (staticBytes === bestBytes) {
+      this.#bits.put((1 << 1) | Number(isLast), 3);
+      this.#send(staticLiterals, staticDistances);
+    } else {
+      this.#bits.put((2 << 1) | Number(isLast), 3);
+      trees.send(this.#bits);
+      this.#send(literals, distances);
+    }
+    this.#literalCounts.fill(0);
+    this.#distanceCounts.fill(0);
+    this.#symbols = 0;
+    this.#matches = 0;
+    this.#start = end;
+    return isLast ? this.#bits.finish() : Buffer.alloc(0);
+  }
+
+  #add(distance: number, value: number, at: number): boolean {
+    this.#distances[this.#symbols] = distance;
+    this.#values[this.#symbols++] = value;
+    const { isTruncating, blockSymbols } = this.#shape;
+    if (isTruncating && (this.#symbols & 0xfff) === 0 && this.#isWorthEnding(at)) return true;
+    return this.#symbols === blockSymbols - 1 || (isTruncating && this.#matches === blockSymbols);
+  }
+
+  /** gzip's guess: the block compresses well, and mostly by literals. */
+  #isWorthEnding(at: number): boolean {
+    let bits = this.#symbols * 8;
+    for (const [code, count] of this.#distanceCounts.entries())
+      bits += count * (5 + (extraDistanceBits[code] ?? 0));
+    return this.#matches < this.#symbols >> 1 && bits >>> 3 < (at - this.#start) >> 1;
+  }
+
+  #bitsWith(literals: Pick<HuffmanCode, 'lengths'>, distances: Pick<HuffmanCode, 'lengths'>): number {
+    let bits = 0;
+    for (const [symbol, count] of this.#literalCounts.entries())
+      bits +=
+        count * ((literals.lengths[symbol] ?? 0) + (symbol > 256 ? (extraLengthBits[symbol - 257] ?? 0) : 0));
+    for (const [symbol, count] of this.#distanceCounts.entries())
+      bits += count * ((distances.lengths[symbol] ?? 0) + (extraDistanceBits[symbol] ?? 0));
+    return bits;
+  }
+
+  #store(end: number, isLast: boolean): void {
+    this.#bits.put(Number(isLast), 3);
+    this.#bits.align();
+    const length = end - this.#start;
+    this.#bits.put(length, 16);
+    this.#bits.put(~length & 0xffff, 16);
+    this.#bits.bytes(this.#input.subarray(this.#start, end));
+  }
+
+  #send(
+    literals: Pick<HuffmanCode, 'lengths' | 'codes'>,
+    distances: Pick<HuffmanCode, 'lengths' | 'codes'>,
+  ): void {
+    const bits = this.#bits;
+    const put = ({ codes, lengths }: Pick<HuffmanCode, 'lengths' | 'codes'>, symbol: number) =>
+      bits.put(codes[symbol] ?? 0, lengths[symbol] ?? 0);
+    for (let n = 0; n < this.#symbols; n++) {
+      const [distance, value] = [this.#distances[n] ?? 0, this.#values[n] ?? 0];
+      if (distance === 0) {
+        put(literals, value);
+        continue;
+      }
+      const code = lengthCodes[value] ?? 0;
+      put(literals, code + 257);
+      bits.put(value - (code === 28 ? 255 : (lengthBases[code] ?? 0)), extraLengthBits[code] ?? 0);
+      const far = distanceCode(distance - 1);
+      put(distances, far);
+      bits.put(distance - 1 - (distanceBases[far] ?? 0), extraDistanceBits[far] ?? 0);
+    }
+    put(literals, END_OF_BLOCK);
+  }
+}
+
+/** What tells a decoder a block's own codes: their lengths, run-length coded, under a code of their own. */
+class TreeHeader {
+  readonly bits: number;
+  readonly #literals: HuffmanCode;
+  readonly #distances: HuffmanCode;
+  readonly #code: HuffmanCode;
+  readonly #runs: readonly (readonly [symbol: number, extra: number, extraBits: number])[];
+  readonly #lengthsSent: number;
+
+  constructor(literals: HuffmanCode, distances: HuffmanCode) {
+    this.#literals = literals;
+    this.#distances = distances;
+    // each of the two lists is coded by itself
+    this.#runs = [literals, distances].flatMap(({ lengths, maxSymbol }) =>
+      runsOf(lengths.subarray(0, maxSymbol + 1)),
+    );
+    const counts = new Uint16Array(19);
+    for (const [symbol] of this.#runs) bump(counts, symbol);
+    this.#code = buildCode(counts, 7);
+    const last = lengthOrder.findLastIndex((symbol) => (this.#code.lengths[symbol] ?? 0) !== 0);
+    this.#lengthsSent = Math.max(4, last + 1);
+    this.bits = this.#runs.reduce(
+      (sum, [symbol, , extraBits]) => sum + (this.#code.lengths[symbol] ?? 0) + extraBits,
+      14 + 3 * this.#lengthsSent,
+    );
+  }
+
+  send(bits: BitWriter): void {
+    bits.put(this.#literals.maxSymbol - 256, 5);
+    bits.put(this.#distances.maxSymbol, 5);
+    bits.put(this.#lengthsSent - 4, 4);
+    for (const symbol of lengthOrder.slice(0, this.#lengthsSent))
+      bits.put(this.#code.lengths[symbol] ?? 0, 3);
+    for (const [symbol, extra, extraBits] of this.#runs) {
+      bits.put(this.#code.codes[symbol] ?? 0, this.#code.lengths[symbol] ?? 0);
+      bits.put(extra, extraBits);
+    }
+  }
+}
+
+/** Runs of equal lengths as scan_tree has them: 16 repeats the last one, 17 and 18 are zeros. */
+function runsOf(lengths: Uint8Array): [symbol: number, extra: number, extraBits: number][] {
+  const runs: [number, number, number][] = [];
+  let before = -1;
+  for (let at = 0; at < lengths.length; ) {
+    const length = lengths[at] ?? 0;
+    // what the limits are depends on whether the run continues the one before
+    const most = length === 0 ? 138 : length === before ? 6 : 7;
+    const least = length === 0 || length === before ? 3 : 4;
+    let count = 1;
+    while (count < most && at + count < lengths.length && lengths[at + count] === length) count++;
+    at += count;
+    if (count < least) for (let n = 0; n < count; n++) runs.push([length, 0, 0]);
+    else if (length !== 0) {
+      if (length !== before) {
+        runs.push([length, 0, 0]);
+        count--;
+      }
+      runs.push([16, count - 3, 2]);
+    } else runs.push(count <= 10 ? [17, count - 3, 3] : [18, count - 11, 7]);
+    before = length;
+  }
+  return runs;
+}
+
+function bump(counts: Uint16Array, at: number): void {
+  counts[at] = (counts[at] ?? 0) + 1;
+}
+
+/** Bits, lowest first. */
+class BitWriter {
+  #bytes = Buffer.allocUnsafe(64 << 10);
+  #used = 0;
+  #pending = 0;
+  #pendingBits = 0;
+
+  /** At most 16 bits at a time. */
+  put(value: number, bits: number): void {
+    this.#pending |= value << this.#pendingBits;
+    this.#pendingBits += bits;
+    while (this.#pendingBits >= 8) {
+      this.#byte(this.#pending & 0xff);
+      this.#pending >>>= 8;
+      this.#pendingBits -= 8;
+    }
+  }
+
+  align(): void {
+    if (this.#pendingBits > 0) this.put(0, 8 - this.#pendingBits);
+  }
+
+  bytes(bytes: Buffer): void {
+    for (const byte of bytes) this.#byte(byte);
+  }
+
+  finish(): Buffer {
+    this.align();
+    return this.#bytes.subarray(0, this.#used);
+  }
+
+  #byte(value: number): void {
+    if (this.#used === this.#bytes.length)
+      this.#bytes = Buffer.concat([this.#bytes, Buffer.alloc(this.#used)]);
+    this.#bytes[this.#used++] = value;
+  }
+}
