@@ -55,6 +55,14 @@ const wordings: readonly Wording[] = [
     status: 500,
   },
   {
+    gate: 'G087',
+    code: 'INVALID_REFERENCE',
+    route: 'POST /images/:name/push',
+    from: /^/,
+    to: '',
+    status: 500,
+  },
+  {
     gate: 'G113',
     code: 'UNKNOWN_RESTART_POLICY',
     from: /^.*$/,

@@ -134,7 +134,7 @@ export const gates = {
   G084: ['ceiling', '1.43'],
   /** Push: new words for what stands for a missing X-Registry-Auth and is none. */
   G086: ['ceiling', '1.43'],
-  /** Tag: a bad reference is the client's fault (400) and found before the image is looked up. */
+  /** Tag and push: a bad reference is the client's fault (400); a tag's is found before the image is looked up. */
   G087: ['ceiling', '1.43'],
   /** An ambiguous ID prefix is the client's fault (400). */
   ambiguousPrefix: ['ceiling', '1.43'],

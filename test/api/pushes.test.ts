@@ -54,9 +54,15 @@ test('push: credentials that cannot be read count as none in the header, and not
 });
 
 test('push: daemons of old said it in other words', async (t) => {
-  const w = await world(t, { ...noting([]), ceiling: '1.42' });
-  const { status, json } = await w.call('POST /images/a/push');
-  assert.deepEqual([status, json], [400, { message: 'Bad parameters and missing X-Registry-Auth: EOF' }]);
+  const push = async () => {
+    throw fail.invalidReference('invalid tag format');
+  };
+  const w = await world(t, { engine: { pushes: { push } }, ceiling: '1.42' });
+  const missing = await w.call('POST /images/a/push');
+  const message = 'Bad parameters and missing X-Registry-Auth: EOF';
+  assert.deepEqual([missing.status, missing.json], [400, { message }]);
+  const bad = await w.call('POST /images/a/push?tag=-', { headers: header });
+  assert.deepEqual([bad.status, bad.json], [500, { message: 'invalid tag format' }]);
 });
 
 test('push: what fails before the first message is a status, what fails later is told in the stream', async (t) => {

@@ -189,6 +189,23 @@ test('an image that is removed in mid-push is pushed whole, goes afterwards, and
   await world.assertSettled('after a push of what is gone');
 });
 
+test('a tag that goes elsewhere in mid-push stays there', async () => {
+  const { world, image } = await pulled(['base']);
+  await using _world = world;
+  const other = world.registry.put('other:1', ['other']);
+  await world.pull('other:1');
+  const { promise, resolve } = withResolvers<void>();
+  world.registry.repositories.held = promise;
+  const push = world.push('app', '1');
+  await sleep(20);
+  await world.engine.images.tag('other:1', { repo: 'app', tag: '1' });
+  resolve();
+  const messages = await push;
+  assert.equal((await world.engine.images.inspect('app:1')).record.id, other.configDigest);
+  const pushed = await world.engine.images.inspect(`app@${digestIn(messages)}`);
+  assert.equal(pushed.record.id, image.configDigest);
+});
+
 test('a layer whose files are not what they were is not pushed', async () => {
   const { world } = await pulled(['base', 'app']);
   await using _world = world;
