@@ -8,7 +8,7 @@ import { after, test } from 'node:test';
 import { type Outgoing, readBounded, Transport } from '../../../src/registry/transport.ts';
 import { testConnections } from '../../support/connections.ts';
 
-const stallMs = 300;
+const stallMs = 1000;
 const stack = new AsyncDisposableStack();
 const transport = stack.use(
   new Transport({
@@ -22,7 +22,7 @@ after(() => stack.disposeAsync());
 
 /** A server on loopback; its address. */
 async function serve(answer: (req: IncomingMessage, res: ServerResponse) => unknown): Promise<URL> {
-  const server = createServer((req, res) => void answer(req, res));
+  const server = createServer({ keepAliveTimeout: 0 }, (req, res) => void answer(req, res));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   stack.defer(() => {
