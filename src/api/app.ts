@@ -6,6 +6,7 @@ import type { Platform } from '../lib/platform.ts';
 import { type ContainerIo, containerIoRoutes } from './container-io.ts';
 import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
 import { ApiState } from './context.ts';
+import { type DiskUsage, diskUsageRoutes } from './disk-usage.ts';
 import { type Events, eventRoutes } from './events.ts';
 import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
@@ -16,6 +17,7 @@ import { imageVerificationRoutes, type Verifications } from './image-verificatio
 import { generationRoutes, type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
+import { type Prunes, pruneRoutes } from './prunes.ts';
 import { type Registries, registryRoutes } from './registries.ts';
 import { Router } from './router.ts';
 import { serveOn } from './server.ts';
@@ -34,6 +36,8 @@ export interface EngineParts {
   pushes: Pushes;
   registries: Registries;
   verifications: Verifications;
+  prunes: Prunes;
+  usage: DiskUsage;
   events: Events;
   system: SystemParts['system'];
 }
@@ -72,6 +76,8 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       execRoutes(engine.execs),
       imageRoutes(engine),
       generationRoutes(engine),
+      pruneRoutes(engine.prunes),
+      diskUsageRoutes(engine.usage),
       imageTransferRoutes(engine),
       imageArchiveRoutes(engine),
       registryRoutes(engine),

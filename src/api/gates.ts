@@ -94,6 +94,14 @@ export const gates = {
   G056: ['ceiling', '1.42'],
   /** The image list computes shared sizes and counts containers on demand. */
   G057: ['request', '1.42'],
+  /** Disk usage can be asked for by type. */
+  G058: ['request', '1.42'],
+  /** An empty build cache is an empty list, and its size is left out. */
+  G061: ['ceiling', '1.42'],
+  /** Who asks for the disk usage while it is measured shares the answer. */
+  G062: ['ceiling', '1.42'],
+  /** A prune of volumes takes only anonymous ones, unless all are asked for. */
+  G063: ['both', '1.42'],
   /** /info has null for empty lists of registries. */
   emptyRegistryLists: ['ceiling', '1.42'],
   /** Pings always tell the builder version. */

@@ -2,6 +2,7 @@ import { type BoardProfile, boards, detectBoard, findBoard, nodeFlags } from '..
 import { readMachine } from '../config/machine.ts';
 import { fail } from '../errors.ts';
 import type { Arguments } from '../lib/arguments.ts';
+import { table } from './table.ts';
 import type { Terminal } from './terminal.ts';
 
 /** One line per profile. */
@@ -77,12 +78,4 @@ function architectureOf({ architecture, variant }: BoardProfile): string {
 
 function size(bytes: number): string {
   return bytes % 1048576 === 0 ? `${bytes / 1048576} MiB` : `${bytes / 1024} KiB`;
-}
-
-/** Columns three blanks apart; the last one is not padded. */
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map((row) => row[at]?.length ?? 0)));
-  const line = (row: readonly string[]) =>
-    row.map((cell, at) => (at === row.length - 1 ? cell : cell.padEnd((widths[at] ?? 0) + 3))).join('');
-  return `${rows.map(line).join('\n')}\n`;
 }

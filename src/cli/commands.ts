@@ -26,7 +26,7 @@ export interface Command {
 
 const json: Option = { name: 'json', takes: 'switch', about: 'Print JSON' };
 /** Of every command that talks to the daemon; `Daemon.of` reads it. */
-export const host: Option = {
+const host: Option = {
   name: 'host',
   short: 'H',
   takes: 'value',
@@ -61,6 +61,33 @@ export const commands: readonly Command[] = [
     operands: [],
     options: [json, nodeFlags],
     run: async (call, terminal) => (await import('./board.ts')).detectThisBoard(call, terminal),
+  },
+  {
+    words: ['images'],
+    about: 'List the images, or what each tag can be rolled back to',
+    operands: [],
+    options: [
+      { name: 'generations', takes: 'switch', about: 'List the tags that stood for other images before' },
+      json,
+      host,
+    ],
+    run: async (call, terminal) => (await import('./images.ts')).listImages(call, terminal),
+  },
+  {
+    words: ['rollback'],
+    about: 'Let a tag stand for the image that it stood for before; once more goes forward again',
+    operands: [{ name: 'REF', about: 'The tag; without one, latest' }],
+    options: [
+      {
+        name: 'to',
+        takes: 'value',
+        argument: 'ID',
+        about: 'The one of several earlier images, by the beginning of its ID',
+      },
+      json,
+      host,
+    ],
+    run: async (call, terminal) => (await import('./images.ts')).rollBack(call, terminal),
   },
   {
     words: ['version'],

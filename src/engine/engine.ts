@@ -14,6 +14,7 @@ import type { HostLimits } from './container-checks.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
+import { DiskUsage } from './disk-usage.ts';
 import { EtcFiles } from './etc-files.ts';
 import { Events } from './events.ts';
 import { Execs } from './execs.ts';
@@ -23,6 +24,7 @@ import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
+import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
 import { Pushes, type PushRegistry } from './pushes.ts';
 import { Recovery } from './recovery.ts';
@@ -67,6 +69,8 @@ export class Engine implements AsyncDisposable {
   readonly pushes: Pushes;
   readonly verifications: Verifications;
   readonly containers: Containers;
+  readonly prunes: Prunes;
+  readonly usage: DiskUsage;
   readonly io: ContainerIo;
   readonly execs: Execs;
   readonly records: ContainerRecords;
@@ -81,6 +85,8 @@ export class Engine implements AsyncDisposable {
     pushes: Pushes;
     verifications: Verifications;
     containers: Containers;
+    prunes: Prunes;
+    usage: DiskUsage;
     io: ContainerIo;
     execs: Execs;
     records: ContainerRecords;
@@ -94,6 +100,8 @@ export class Engine implements AsyncDisposable {
     this.pushes = o.pushes;
     this.verifications = o.verifications;
     this.containers = o.containers;
+    this.prunes = o.prunes;
+    this.usage = o.usage;
     this.io = o.io;
     this.execs = o.execs;
     this.records = o.records;
@@ -169,6 +177,19 @@ export class Engine implements AsyncDisposable {
     const life = disposal.use(
       new Life({ records, launcher, runtime, streams, waiters, events, removeFiles, log }),
     );
+    const containers = new Containers({
+      records,
+      images,
+      shelf,
+      volumes,
+      launcher,
+      life,
+      events,
+      etc,
+      host,
+      dataRoot,
+      log,
+    });
     const engine = new Engine({
       events,
       images,
@@ -213,19 +234,9 @@ export class Engine implements AsyncDisposable {
         space,
         log: o.log('images'),
       }),
-      containers: new Containers({
-        records,
-        images,
-        shelf,
-        volumes,
-        launcher,
-        life,
-        events,
-        etc,
-        host,
-        dataRoot,
-        log,
-      }),
+      containers,
+      prunes: new Prunes({ records, life, launcher, volumes, images, events, log }),
+      usage: new DiskUsage({ store, images, containers, volumes, records }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
       execs: new Execs({ records, runtime, launcher, events }),
       recovery: new Recovery({

@@ -119,6 +119,12 @@ export class Images {
     return await work(viewOf(await this.find(name), [])); // or the lock would be gone before the work is done
   }
 
+  /** Runs work while no container gets hold of an image: none is half made meanwhile. */
+  async whileNoneIsTaken<T>(work: () => Promise<T>): Promise<T> {
+    await using _lock = await this.#locks.hold('refs');
+    return await work();
+  }
+
   /** {@link ImageCopies.rebuild} */
   async rebuild(copies: AsyncIterable<ImageSidecar>): Promise<void> {
     await this.#copies.rebuild(copies);

@@ -41,6 +41,13 @@ export class Volumes {
     return join(this.#root, name, '_data');
   }
 
+  /** All volumes, by name. */
+  async all(): Promise<VolumeRecord[]> {
+    const records: VolumeRecord[] = [];
+    for await (const [, record] of this.#table.entries()) records.push(record);
+    return records;
+  }
+
   /** The volume of this name, made if it is not there; without a name, a new anonymous one. */
   async ensure(name: string | undefined): Promise<VolumeRecord> {
     const isAnonymous = name === undefined;

@@ -210,6 +210,8 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     archives: { save: never, load: never },
     registries: { login: never, inspect: never, search: never },
     verifications: { verify: never },
+    prunes: { containers: never, volumes: never },
+    usage: { measure: async () => ({}) },
     events: { subscribe: never },
     system: { info: async () => aSystem, version: async () => aVersion },
   };

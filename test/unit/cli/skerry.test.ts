@@ -66,6 +66,11 @@ test('mistakes go to stderr with exit code 1', async () => {
     [['board', 'list', 'x'], 'skerry: "skerry board list" takes no arguments\n'],
     [['board', 'show', 'x'], 'skerry: there is no board profile "x": see skerry board list\n'],
     [['version', '--nope'], 'skerry: unknown flag: --nope\n'],
+    [['rollback'], 'skerry: "skerry rollback" takes REF\n'],
+    [
+      ['images', '-H', 'tcp://x'],
+      'skerry: cannot talk to the daemon at "tcp://x": give unix:///PATH or tcp://HOST:PORT\n',
+    ],
   ] as const) {
     assert.deepEqual(await skerry(...argv), { code: 1, stdout: '', stderr: message });
   }

@@ -1,0 +1,50 @@
+import { fail } from '../errors.ts';
+import { type Filters, filtersOf } from './filters.ts';
+import { answerJson } from './respond.ts';
+import { Router } from './router.ts';
+
+/** What the routes need of the engine. */
+export interface Prunes {
+  containers(o: { filters: Filters; signal: AbortSignal }): Promise<Pruned>;
+  volumes(o: { filters: Filters; isAll: boolean; signal: AbortSignal }): Promise<Pruned>;
+}
+
+interface Pruned {
+  removed: readonly string[];
+  freedBytes: number;
+}
+
+/** Routes that `docker system prune` calls one after the other. Images have theirs beside their other routes. */
+export function pruneRoutes(prunes: Prunes): Router {
+  const router = new Router();
+
+  /** 200, 400 for filters that make no sense, 409 while another prune runs. */
+  router.post('/containers/prune', async (ctx) => {
+    const { removed, freedBytes } = await prunes.containers({
+      filters: filtersOf(ctx),
+      signal: ctx.state.signal,
+    });
+    answerJson(ctx, { ContainersDeleted: orNull(removed), SpaceReclaimed: freedBytes });
+  });
+
+  /** 200, 400 for filters that make no sense, 409 while another prune runs. */
+  router.post('/volumes/prune', async (ctx) => {
+    const { axes, signal } = ctx.state;
+    const filters = filtersOf(ctx);
+    if (filters.has('all') && !axes.knows('G063')) throw fail.badRequest("invalid filter 'all'");
+    const { removed, freedBytes } = await prunes.volumes({ filters, isAll: !axes.has('G063'), signal });
+    answerJson(ctx, { VolumesDeleted: orNull(removed), SpaceReclaimed: freedBytes });
+  });
+
+  /** 200. Networks of users do not exist yet, and the predefined ones are never pruned. */
+  router.post('/networks/prune', (ctx) => answerJson(ctx, { NetworksDeleted: null }));
+
+  /** 200. The classic builder has no cache but images. */
+  router.post('/build/prune', (ctx) => answerJson(ctx, { CachesDeleted: null, SpaceReclaimed: 0 }));
+
+  return router;
+}
+
+function orNull(list: readonly string[]): readonly string[] | null {
+  return list.length === 0 ? null : list;
+}
