@@ -172,6 +172,19 @@ test('a client that leaves stops the push, and the image can be removed at once'
   assert.match(await engine.ok(['push', pushed]), /digest: sha256:/);
 });
 
+test('a connection that breaks is no more than a delay', async () => {
+  await using other = await startRegistry();
+  await using bad = await startFaultyProxy(other.host);
+  const cut = { kind: 'cut upload', afterBytes: 200_000 } as const;
+  bad.fault({ path: /uploads/, method: 'PATCH', times: 2, do: cut });
+  const pushed = `${bad.host}/cut:1`;
+  await engine.ok(['tag', name, pushed]);
+  const said = await engine.ok(['push', pushed]);
+  assert.match(said, /Retrying in 1 second/);
+  await using second = await TestEngine.start();
+  assert.match(await second.ok(['pull', pushed]), new RegExp(`Digest: ${digestIn(said)}`));
+});
+
 test('an image that is removed in mid-push arrives whole, and then its layers go', async () => {
   await using other = await startRegistry();
   await using slow = await startFaultyProxy(other.host);

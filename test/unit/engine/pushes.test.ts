@@ -55,6 +55,17 @@ test("a push tells its way in dockerd's order, the topmost layer first", async (
   ]);
 });
 
+test('layers beyond the limit wait', async () => {
+  const { world } = await pulled(['a', 'b', 'c', 'd', 'e']);
+  await using _world = world;
+  const messages = await world.push('app', '1');
+  const waiting = messages.filter(({ status }) => status === 'Waiting').map(({ id }) => id);
+  assert.deepEqual(
+    waiting,
+    ['b', 'a'].map((content) => fakeDiffId(content).slice(7, 19)),
+  );
+});
+
 test('what arrives can be pulled: manifest, config and layers fit each other', async () => {
   const { world, image } = await pulled(['base', 'app', 'base']);
   await using _world = world;
