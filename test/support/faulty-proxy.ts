@@ -42,6 +42,10 @@ export type Fault =
   | { kind: 'no ranges' }
   /** The connection is closed without an answer. */
   | { kind: 'hang up' }
+  /** It stays open, without one. */
+  | { kind: 'silence' }
+  /** A header of the answer says something else, or is not there. */
+  | { kind: 'header'; name: string; value?: string }
   /** Both connections are closed after so many bytes of the request's body. */
   | { kind: 'cut upload'; afterBytes: number }
   /** No more is taken of the request's body after so many bytes. */
@@ -142,6 +146,8 @@ function answerAlone(fault: Fault | undefined, incoming: IncomingMessage, respon
     case 'hang up':
       incoming.socket.destroy();
       return true;
+    case 'silence':
+      return true;
     default:
       return false;
   }
@@ -194,6 +200,10 @@ async function relay(
   const headers = { ...answer.headers };
   if (fault?.kind === 'truncate') delete headers['content-length'];
   if (fault?.kind === 'length') headers['content-length'] = `${Number(headers['content-length']) + fault.by}`;
+  if (fault?.kind === 'header') {
+    delete headers[fault.name];
+    if (fault.value !== undefined) headers[fault.name] = fault.value;
+  }
   response.writeHead(answer.statusCode ?? 502, headers);
   let sent = 0;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
