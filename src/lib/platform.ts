@@ -9,15 +9,16 @@ export interface Platform {
   readonly variant?: string;
 }
 
-const aliases: Readonly<Record<string, readonly [string, string?]>> = {
-  x86_64: ['amd64'],
-  'x86-64': ['amd64'],
-  i386: ['386'],
-  i686: ['386'],
-  aarch64: ['arm64'],
-  armhf: ['arm', 'v7'],
-  armel: ['arm', 'v6'],
-};
+/** A map, because names come from strangers: `__proto__` is none of these. */
+const aliases = new Map<string, readonly [architecture: string, variant?: string]>([
+  ['x86_64', ['amd64']],
+  ['x86-64', ['amd64']],
+  ['i386', ['386']],
+  ['i686', ['386']],
+  ['aarch64', ['arm64']],
+  ['armhf', ['arm', 'v7']],
+  ['armel', ['arm', 'v6']],
+]);
 
 /** Parses `os[/arch[/variant]]`, or an architecture alone; what is missing comes from the host. Throws 400. */
 export function parsePlatform(text: string, host: Platform): Platform {
@@ -34,7 +35,7 @@ export function parsePlatform(text: string, host: Platform): Platform {
 
 /** Rewrites other spellings of an architecture, and drops a variant that is the default one. */
 export function normalize(platform: Platform): Platform {
-  const [architecture, implied] = aliases[platform.architecture] ?? [platform.architecture];
+  const [architecture, implied] = aliases.get(platform.architecture) ?? [platform.architecture];
   const given = platform.variant ?? implied;
   const isDefault = given === (architecture === 'amd64' ? 'v1' : 'v8');
   const variant = architecture === 'arm' ? variantOfArm(given) : isDefault ? undefined : given;

@@ -62,3 +62,8 @@ test('other architectures and systems do not match', () => {
   assert.equal(matchPlatform(amd64, { ...amd64, os: 'windows' }), undefined);
   assert.deepEqual(normalize({ os: 'linux', architecture: 'arm64', variant: 'v8' }), arm64);
 });
+
+test('an architecture that is named like a part of every object is just an unknown one', () => {
+  for (const architecture of ['__proto__', 'constructor', 'toString'])
+    assert.deepEqual(normalize({ os: 'linux', architecture }), { os: 'linux', architecture });
+});
