@@ -81,7 +81,10 @@ for (let round = 0; round < rounds; round++) {
     for (const moment of moments) {
       await engine.powerOff();
       await restore(moment.cut);
-      if (Math.random() < 0.3) await cutDuringBoot();
+      if (Math.random() < 0.3) {
+        await cutDuringBoot();
+        moment.when += ' and again during the boot';
+      }
       await engine.boot(someFlags());
       await checkAfter(verb, { old, wanted, ...moment });
     }

@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../src/host/exec.ts';
 
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 const CANARY_BYTES = 4096;
 
 /** What the disk held at one instant. */
@@ -49,6 +49,7 @@ export class CrashDisk implements AsyncDisposable {
   #outer: string | undefined;
   #inner: string | undefined;
   #cuts = 0;
+  #attached = 0;
   #canary = '';
 
   private constructor(directory: string) {
@@ -87,8 +88,11 @@ export class CrashDisk implements AsyncDisposable {
    */
   async restore(cut: PowerCut): Promise<boolean> {
     await this.#takeOff();
+    const before = this.#current;
+    this.#attached++;
     await copyFile(cut.path, this.#current, constants.COPYFILE_FICLONE_FORCE);
     await this.#putOn();
+    await rm(before);
     this.#canary = '';
     const canary = join(this.mountPoint, cut.canary);
     const { size } = await stat(canary).catch(() => ({ size: 0 }));
@@ -115,9 +119,12 @@ export class CrashDisk implements AsyncDisposable {
     return join(this.#directory, 'shelf');
   }
 
-  /** The file that is the disk. */
+  /**
+   * The file that is the disk, each time another one: a mount name space that is just being made, any container's,
+   * may hold the old file system for a moment longer, and then that still writes.
+   */
   get #current(): string {
-    return join(this.#shelf, 'disk');
+    return join(this.#shelf, `disk-${this.#attached}`);
   }
 
   async #make(sizeMb: number): Promise<void> {
@@ -144,7 +151,7 @@ export class CrashDisk implements AsyncDisposable {
   async #takeOff(): Promise<void> {
     if (this.#inner === undefined) return;
     await untilDone('umount', [this.mountPoint], 'not mounted');
-    await untilDone('losetup', ['--detach', this.#inner]);
+    await untilDone('losetup', ['--detach', this.#inner], 'No such device');
     this.#inner = undefined;
   }
 }

@@ -1,4 +1,5 @@
 /** What can be done to images, as a table: how it begins, the request, and how it must end if it is not cut short. */
+import assert from 'node:assert/strict';
 import {
   type ApiRequest,
   ask,
@@ -69,6 +70,33 @@ export const verbs: readonly Verb[] = [
     },
     request: ({ name }) => ({ method: 'DELETE', path: `/images/${name('app:v2')}` }),
     outcome: (before) => withName(before, 'app:v2', undefined),
+  },
+  {
+    name: 'push',
+    typicalMs: 300,
+    prepare: async ({ engine, name, turn }) => {
+      const repo = encodeURIComponent(name(`pushed/${turn}`));
+      await demand(engine, { method: 'POST', path: `/images/${name(current)}/tag?repo=${repo}&tag=1` });
+    },
+    request: ({ name, turn }) => ({
+      method: 'POST',
+      path: `/images/${name(`pushed/${turn}`)}/push?tag=1`,
+      headers: { 'x-registry-auth': 'e30=' },
+    }),
+    outcome: (before) => before,
+    check: async ({ registry, turn }) => {
+      const repository = `http://${registry.host}/v2/pushed/${turn}`;
+      const manifest = await fetch(`${repository}/manifests/1`, {
+        headers: {
+          accept:
+            'application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json',
+        },
+      });
+      assert.equal(manifest.status, 200, 'what was pushed has a manifest');
+      const { config, layers } = JSON.parse(await manifest.text());
+      for (const { digest } of [config, ...layers])
+        assert.equal((await fetch(`${repository}/blobs/${digest}`, { method: 'HEAD' })).status, 200, digest);
+    },
   },
   {
     name: 'pull, tag and update at once',
