@@ -41,6 +41,13 @@ const tagRequest = ({ name }: ImageWorld): ApiRequest => ({
   path: `/images/${name(current)}/tag?repo=${encodeURIComponent(name('app'))}&tag=also`,
 });
 
+const loadRequest = ({ archive }: ImageWorld): ApiRequest => ({
+  method: 'POST',
+  path: '/images/load',
+  headers: { 'content-type': 'application/x-tar' },
+  body: archive,
+});
+
 export const verbs: readonly Verb[] = [
   {
     name: 'pull',
@@ -72,6 +79,12 @@ export const verbs: readonly Verb[] = [
     outcome: (before) => withName(before, 'app:v2', undefined),
   },
   {
+    name: 'load',
+    typicalMs: 300,
+    request: loadRequest,
+    outcome: (before, { versions }) => withName(before, 'app:v3', versions.v3.configDigest),
+  },
+  {
     name: 'push',
     typicalMs: 300,
     prepare: async ({ engine, name, turn }) => {
@@ -99,17 +112,42 @@ export const verbs: readonly Verb[] = [
     },
   },
   {
-    name: 'pull, tag and update at once',
+    name: 'prune',
+    typicalMs: 40,
+    isOnce: true,
+    prepare: async ({ engine, name }) => {
+      await demand(engine, pullRequest(name('app:v2')));
+    },
+    request: () => ({
+      method: 'POST',
+      path: `/images/prune?filters=${encodeURIComponent('{"dangling":["false"]}')}`,
+    }),
+    outcome: (before, { hasKeeper }) =>
+      new Map([...before].filter(([name]) => hasKeeper && name === current)),
+  },
+  {
+    name: 'rollback',
+    typicalMs: 6,
+    isOnce: true,
+    prepare: async ({ engine, name, point, versions }) => {
+      await point('current', versions.v2);
+      await demand(engine, pullRequest(name(current)));
+    },
+    request: ({ name }) => ({ method: 'POST', path: `/images/${name(current)}/rollback` }),
+    outcome: (before, { versions }) => withName(before, current, versions.v1.configDigest),
+  },
+  {
+    name: 'pull, load, tag and update at once',
     typicalMs: 500,
     prepare: ({ point, versions }) => point('current', versions.v2),
     request: (world) => {
       const pulls = ['app:v2', current].map((name) => pullRequest(world.name(name)));
-      return [...pulls, tagRequest(world)];
+      return [...pulls, loadRequest(world), tagRequest(world)];
     },
     // what the new tag stands for depends on who comes first
-    outcome: (before, { versions: { v2 } }) => {
+    outcome: (before, { versions: { v2, v3 } }) => {
       const pulled = withName(withName(before, 'app:v2', v2.configDigest), current, v2.configDigest);
-      return withName(pulled, 'app:also', ANY);
+      return withName(withName(pulled, 'app:v3', v3.configDigest), 'app:also', ANY);
     },
   },
 ];
