@@ -138,9 +138,11 @@ async function checkAfter(
   { old, wanted, isDone, when }: Moment & { old: Names; wanted: Names },
 ): Promise<void> {
   const where = `${verb.name}, cut ${when}`;
-  assert.deepEqual(await faultsOf(engine, { isThorough: true }), [], `${where}: what the disk holds`);
-  const now = await namesIn(world);
-  assert.deepEqual(faultyNames({ before: old, after: wanted, now, isDone }), [], where);
+  if (isDone || !verb.startsDamaged) {
+    assert.deepEqual(await faultsOf(engine, { isThorough: true }), [], `${where}: what the disk holds`);
+    const now = await namesIn(world);
+    assert.deepEqual(faultyNames({ before: old, after: wanted, now, isDone }), [], where);
+  }
   await checkKeeper(where);
   await verb.checkAlways?.(world);
   const finished = finishedLayers(engine.dataRoot);
@@ -148,7 +150,8 @@ async function checkAfter(
   const faults = await actAgain(world, verb, { before: old, after: wanted });
   assert.deepEqual(faults, [], `${where}: again`);
   const vain = [...layersAsked(source)].filter((layer) => finished.has(layer));
-  assert.deepEqual(vain, [], `${where}: layers that were here and were fetched again`);
+  if (!verb.startsDamaged)
+    assert.deepEqual(vain, [], `${where}: layers that were here and were fetched again`);
   assert.deepEqual(await faultsOf(engine), [], `${where}: after it was repeated`);
   await verb.check?.(world);
 }

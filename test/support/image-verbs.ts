@@ -1,5 +1,8 @@
 /** What can be done to images, as a table: how it begins, the request, and how it must end if it is not cut short. */
 import assert from 'node:assert/strict';
+import { closeSync, fsyncSync, openSync, readdirSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { publishedLayers } from './estate.ts';
 import {
   type ApiRequest,
   ask,
@@ -10,6 +13,7 @@ import {
   type Outcome,
   pullRequest,
 } from './image-world.ts';
+import type { TestImage } from './registry-images.ts';
 
 /** One thing that a client can have done to images. */
 export interface Verb {
@@ -24,6 +28,8 @@ export interface Verb {
   outcome(before: Names, world: ImageWorld): Names;
   /** Once it has happened it cannot be asked for again, or does something else then. */
   readonly isOnce?: boolean;
+  /** A layer of `app:v2` is damaged when it begins, so that nothing is promised of that image until it succeeds. */
+  readonly startsDamaged?: boolean;
   /** What else must hold once it has succeeded. */
   check?(world: ImageWorld): Promise<void>;
   /** What else must hold whatever became of it. */
@@ -61,6 +67,7 @@ export const verbs: readonly Verb[] = [
     prepare: ({ point, versions }) => point('current', versions.v2),
     request: ({ name }) => pullRequest(name(current)),
     outcome: (before, { versions }) => withName(before, current, versions.v2.configDigest),
+    check: (world) => checkGeneration(world, world.versions.v1),
   },
   {
     name: 'tag',
@@ -135,6 +142,18 @@ export const verbs: readonly Verb[] = [
     },
     request: ({ name }) => ({ method: 'POST', path: `/images/${name(current)}/rollback` }),
     outcome: (before, { versions }) => withName(before, current, versions.v1.configDigest),
+    check: (world) => checkGeneration(world, world.versions.v2),
+  },
+  {
+    name: 'repair',
+    typicalMs: 800,
+    startsDamaged: true,
+    prepare: async ({ engine, name, versions }) => {
+      await demand(engine, pullRequest(name('app:v2')));
+      for (const { diffId } of versions.v2.layers.slice(-2)) spoil(engine.dataRoot, diffId);
+    },
+    request: ({ name }) => ({ method: 'POST', path: `/images/${name('app:v2')}/verify?repair=1` }),
+    outcome: (before) => before,
   },
   {
     name: 'pull, load, tag and update at once',
@@ -151,6 +170,30 @@ export const verbs: readonly Verb[] = [
     },
   },
 ];
+
+/** The tag can go back to this one. */
+async function checkGeneration({ engine, name }: ImageWorld, { configDigest }: TestImage): Promise<void> {
+  const tags =
+    await engine.json<{ Name: string; Generations: { Id: string; Whole: boolean }[] }[]>(
+      '/images/generations',
+    );
+  const found = tags.find(({ Name }) => Name === name(current))?.Generations ?? [];
+  assert.deepEqual(
+    found.map(({ Id, Whole }) => [Id, Whole]),
+    [[configDigest, true]],
+    'what the tag stood for before is kept',
+  );
+}
+
+/** Damages a layer, as a failing disk does. */
+function spoil(dataRoot: string, diffId: string): void {
+  const { dirId } = publishedLayers(dataRoot).find((layer) => layer.diffId === diffId) ?? {};
+  const data = join(dataRoot, 'layers', `${dirId}`, 'diff/data');
+  const file = openSync(join(data, `${readdirSync(data)[0]}`), 'r+');
+  writeSync(file, 'spoiled', 1000);
+  fsyncSync(file);
+  closeSync(file);
+}
 
 function withName(names: Names, name: string, id: string | undefined): Names {
   const changed = new Map(names);
