@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { cpus, hostname, platform } from '../host/facts.ts';
-import { removeTree } from '../host/files.ts';
+import { ensureDirectory, removeTree } from '../host/files.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
 import type { Log } from '../lib/log.ts';
@@ -60,6 +61,13 @@ export interface EngineOptions {
   log: (part: string) => Log;
 }
 
+/** What is kept in the data root beside the database and the layers, and who may pass through. */
+const places = [
+  ['images', 0o710],
+  ['containers', 0o710],
+  ['volumes', 0o755],
+] as const;
+
 /** The use cases, joined to each other and to the parts below. What the API calls. */
 export class Engine implements AsyncDisposable {
   readonly events: Events;
@@ -113,6 +121,7 @@ export class Engine implements AsyncDisposable {
   static async open(o: EngineOptions): Promise<Engine> {
     const { store, runtime, bridge, layers, dataRoot } = o;
     await mkdir(dataRoot, { recursive: true, mode: 0o710 });
+    for (const [name, mode] of places) await ensureDirectory(join(dataRoot, name), mode);
     const events = new Events();
     const sidecars = new Sidecars({ dataRoot, log: o.log('store') });
     const records = await ContainerRecords.open({ store, sidecars });
@@ -144,7 +153,7 @@ export class Engine implements AsyncDisposable {
       keepGenerations: o.keepGenerations,
       log: o.log('images'),
     });
-    const volumes = new Volumes({ store, dataRoot, events });
+    const volumes = new Volumes({ store, dataRoot, events, log: o.log('volumes') });
     const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
     const host: HostLimits = {
       cpus: cpus(),

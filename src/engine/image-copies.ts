@@ -101,20 +101,35 @@ export class ImageCopies {
 
   /**
    * With all records at hand: makes the copies say the same. What a power cut left between a copy and its record goes
-   * or loses the names that did not come to be.
+   * or loses the names that did not come to be; a copy that is damaged or gone is written again.
    */
   async mend(copies: AsyncIterable<ImageSidecar>): Promise<void> {
     const [named, former] = [await this.#names.byImage(), await this.#names.formerByImage()];
+    const whole = new Set<Digest>();
     for await (const copy of copies) {
       const { id } = copy.record;
       const present = await this.#images.get(id);
-      if (present === undefined) await this.remove(copy.record);
+      whole.add(id);
+      if (present === undefined) await this.#trying(id, () => this.remove(copy.record));
       else if (
         !isSame(copy.names, named.get(id)) ||
         !isSame(copy.former?.map(textOf), former.get(id)?.map(textOf))
       )
-        await this.write(present);
+        await this.#trying(id, () => this.write(present));
     }
+    for await (const [, record] of this.#images.entries()) {
+      if (whole.has(record.id)) continue;
+      this.#log.warn({ image: record.id }, 'the copy of an image record was lost: writing it again');
+      await this.#trying(record.id, async () => {
+        await this.remove(record);
+        await this.write(record);
+      });
+    }
+  }
+
+  /** A copy that cannot be mended must not keep the engine from starting. */
+  async #trying(image: Digest, mend: () => Promise<void>): Promise<void> {
+    await mend().catch((err) => this.#log.error({ image, err }, 'the copy of an image record is not right'));
   }
 }
 

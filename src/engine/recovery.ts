@@ -1,12 +1,14 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { removeTree } from '../host/files.ts';
+import { ensureDirectory, removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
+import type { ImageRecord } from '../store/records.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
+import { recordsOf } from '../store/tables.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { Images } from './images.ts';
@@ -36,11 +38,13 @@ export class Recovery {
     await shelf.recover({ adoptOrphans: needsRebuild });
     if (needsRebuild) await images.rebuild(sidecars.images());
     else await images.mendCopies(sidecars.images());
-    await sidecars.sweep();
-    await volumes.recover({ adoptOrphans: needsRebuild });
+    await sidecars.sweep(new Set((await recordsOf(store.table<ImageRecord>('images'))).map(({ id }) => id)));
+    const mounted = new Set(records.all().flatMap(({ mounts }) => mounts.flatMap(({ name }) => name ?? [])));
+    await volumes.recover({ adoptOrphans: needsRebuild, mounted });
     // only now: what is not adopted yet would count as a leftover the next time
     if (needsRebuild) await store.commit([store.endRebuild()]);
     await this.#settleContainers();
+    await this.#mendContainerCopies();
     await this.#removeStrangers();
     await shelf.collect();
     log.info({ containers: records.size, ms: Math.round(performance.now() - began) }, 'recovered');
@@ -72,6 +76,23 @@ export class Recovery {
       const isSpent = record.hostConfig.autoRemove && !isRunning(record);
       if (record.state.status === 'removing' || isSpent)
         await this.#each(record.id, () => this.#o.life.settleRemoval(record));
+    }
+  }
+
+  /** Writes what is damaged or gone of the copies of container records once more. */
+  async #mendContainerCopies(): Promise<void> {
+    const { records, sidecars, launcher, log } = this.#o;
+    const whole = new Set<unknown>();
+    for await (const copy of sidecars.containers()) if ('id' in copy) whole.add(copy.id);
+    for (const record of records.all()) {
+      const { id } = record;
+      if (whole.has(id)) continue;
+      log.warn({ container: id }, 'the copy of a container record was lost: writing it again');
+      await this.#each(id, async () => {
+        await ensureDirectory(launcher.directoryOf(id), 0o710);
+        await sidecars.removeContainer(id);
+        await sidecars.writeContainer(id, record);
+      });
     }
   }
 
@@ -156,7 +177,6 @@ export class Recovery {
       await launcher.takeDown(id);
     }
     const root = join(dataRoot, 'containers');
-    await mkdir(root, { recursive: true });
     for (const id of await readdir(root)) {
       if (records.get(id) !== undefined) continue;
       log.warn({ container: id }, 'removing the files of a container that no record names');
@@ -170,8 +190,8 @@ export class Recovery {
 
 /** Everything that has a past. */
 export interface RecoveryParts {
-  store: Pick<Store, 'needsRebuild' | 'commit' | 'endRebuild'>;
-  sidecars: Pick<Sidecars, 'images' | 'sweep'>;
+  store: Pick<Store, 'needsRebuild' | 'commit' | 'endRebuild' | 'table'>;
+  sidecars: Pick<Sidecars, 'images' | 'sweep' | 'containers' | 'writeContainer' | 'removeContainer'>;
   images: Pick<Images, 'rebuild' | 'mendCopies'>;
   records: ContainerRecords;
   life: Life;

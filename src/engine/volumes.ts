@@ -1,9 +1,10 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { codeOf, fail } from '../errors.ts';
+import { fail } from '../errors.ts';
 import { run } from '../host/exec.ts';
-import { removeTree, syncDirectory } from '../host/files.ts';
+import { isAbsence, removeTree, syncDirectory } from '../host/files.ts';
 import { newId } from '../lib/ids.ts';
+import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import type { Store } from '../store/store.ts';
 import type { Table } from '../store/tables.ts';
@@ -28,12 +29,14 @@ export class Volumes {
   readonly #table: Table<VolumeRecord>;
   readonly #root: string;
   readonly #events: Events;
+  readonly #log: Log;
 
-  constructor(o: { store: Store; dataRoot: string; events: Events }) {
+  constructor(o: { store: Store; dataRoot: string; events: Events; log: Log }) {
     this.#store = o.store;
     this.#table = o.store.table('volumes');
     this.#root = join(o.dataRoot, 'volumes');
     this.#events = o.events;
+    this.#log = o.log;
   }
 
   /** Where a volume's files are. */
@@ -98,20 +101,30 @@ export class Volumes {
 
   /**
    * Boot: a directory without a record is half made or half removed, and goes. Where records may have been lost
-   * (`adoptOrphans`) it is a user's data after all, and gets its record back, as a named volume, unless it is empty.
+   * (`adoptOrphans`) it is a user's data after all, and gets its record back, as a named volume, unless it is empty; one
+   * that a container mounts does in any case.
    */
-  async recover({ adoptOrphans }: { adoptOrphans: boolean }): Promise<void> {
-    await mkdir(this.#root, { recursive: true });
+  async recover(o: { adoptOrphans: boolean; mounted: ReadonlySet<string> }): Promise<void> {
     for (const entry of await readdir(this.#root, { withFileTypes: true })) {
       const { name } = entry;
       if (!entry.isDirectory() || (await this.#table.get(name)) !== undefined) continue;
-      if (!adoptOrphans || (await isEmpty(this.pathOf(name)))) {
-        await removeTree(join(this.#root, name));
-        continue;
+      try {
+        await this.#settleStranger(name, o);
+      } catch (err) {
+        // whatever lies there, it must not keep the engine from starting
+        this.#log.error({ volume: name, err }, 'could not settle what earlier runs left of a volume');
       }
-      const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
-      await this.#store.commit([this.#table.put(name, record)]);
     }
+  }
+
+  async #settleStranger(
+    name: string,
+    o: { adoptOrphans: boolean; mounted: ReadonlySet<string> },
+  ): Promise<void> {
+    const isData = o.mounted.has(name) || (o.adoptOrphans && !(await isEmpty(this.pathOf(name))));
+    if (!isData) return removeTree(join(this.#root, name));
+    const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
+    await this.#store.commit([this.#table.put(name, record)]);
   }
 }
 
@@ -119,7 +132,7 @@ async function isEmpty(path: string): Promise<boolean> {
   try {
     return (await readdir(path)).length === 0;
   } catch (cause) {
-    if (codeOf(cause) === 'ENOENT') return true;
+    if (isAbsence(cause)) return true;
     throw cause;
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { codeOf, fail } from '../errors.ts';
 import { run } from './exec.ts';
@@ -48,6 +48,21 @@ export async function renameDurable(from: string, to: string): Promise<void> {
   await rename(from, to);
   await syncDirectory(dirname(to));
   if (dirname(from) !== dirname(to)) await syncDirectory(dirname(from));
+}
+
+/**
+ * Makes a directory and those above it; one that is there is fine. What else has its place is set aside under another
+ * name: whoever starts on a disk that a repair of the file system has mixed up must start all the same.
+ */
+export async function ensureDirectory(path: string, mode: number): Promise<void> {
+  const isDirectory = async () => (await stat(path).catch(() => undefined))?.isDirectory() === true;
+  try {
+    await mkdir(path, { recursive: true, mode });
+  } catch (cause) {
+    if (codeOf(cause) !== 'EEXIST' || (await isDirectory())) throw cause;
+    await rename(path, `${path}.damaged-${new Date().toISOString().replaceAll(':', '-')}`);
+    await mkdir(path, { mode });
+  }
 }
 
 /** A file's bytes, or undefined where there is none. */

@@ -4,7 +4,7 @@ import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
-import { removeTree, renameDurable, syncDirectory, writeDurable } from '../host/files.ts';
+import { ensureDirectory, removeTree, renameDurable, syncDirectory, writeDurable } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
 import { type Digest, shortDigest } from '../lib/digest.ts';
 import { Semaphore } from '../lib/locks.ts';
@@ -14,14 +14,12 @@ import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
 import { type ChildProgram, childNodeFlags, runChild } from './layer-child.ts';
 import { hasTree, type LayerOnDisk, readLayerDirectory } from './layer-directory.ts';
 import { formatLayer, type PublishedLayer } from './layer-records.ts';
-
-export type { LayerOnDisk } from './layer-directory.ts';
-
 import { packedTree } from './packer.ts';
 import { mountedLayers, mountRootfs, unmountRootfs } from './rootfs.ts';
 import { TarSplit } from './tar-split.ts';
 import type { Verdict, VerificationJob } from './verification.ts';
 
+export type { LayerOnDisk } from './layer-directory.ts';
 export type { Verdict } from './verification.ts';
 
 const SWEEP_ATTEMPTS = 5;
@@ -94,7 +92,7 @@ export class Layers {
     });
     try {
       for (const directory of [layers.#layersDir, layers.#stagingDir])
-        await mkdir(directory, { recursive: true, mode: 0o700 });
+        await ensureDirectory(directory, 0o700);
     } catch (cause) {
       throw hostFailure('cannot prepare the data root', cause);
     }

@@ -1,7 +1,7 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fail, messageOf } from '../errors.ts';
-import { isAbsence, readIfThere, syncDirectory, writeDurable } from '../host/files.ts';
+import { isAbsence, readIfThere, removeTree, syncDirectory, writeDurable } from '../host/files.ts';
 import { type Digest, hexOf } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import type { ImageRecord } from './records.ts';
@@ -63,10 +63,16 @@ export class Sidecars {
     }
   }
 
-  /** At boot: removes what a power cut left of copies half written. Those of containers go with their directories. */
-  async sweep(): Promise<void> {
+  /**
+   * At boot: removes everything in `images/` that is no copy of one of these images. Copies of containers go with their
+   * directories. What resists is logged: it must not keep the engine from starting.
+   */
+  async sweep(known: ReadonlySet<string>): Promise<void> {
+    const copies = new Set([...known].map((id) => imagePath(id as Digest)));
     for (const name of await this.#list('images')) {
-      if (name.startsWith('.')) await this.#remove(join('images', name));
+      const path = join('images', name);
+      if (copies.has(path)) continue;
+      await this.#remove(path).catch((err) => this.#log.error({ err, path }, 'junk could not be removed'));
     }
   }
 
@@ -101,7 +107,7 @@ export class Sidecars {
   async #remove(path: string): Promise<void> {
     const file = join(this.#dataRoot, path);
     try {
-      await rm(file);
+      await removeTree(file); // which may be anything, after a power cut
       await syncDirectory(dirname(file));
     } catch (cause) {
       if (!isAbsence(cause)) throw fail.store(`cannot remove ${file}: ${messageOf(cause)}`, cause);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'node:test';
+import { mount, unmount } from '../../../src/host/kernel.ts';
 import { digestOf, hexOf } from '../../../src/lib/digest.ts';
 import type { ImageRecord } from '../../../src/store/records.ts';
 import { Sidecars } from '../../../src/store/sidecars.ts';
@@ -72,8 +73,15 @@ test('sidecars: copies that were never finished are no copies, and are swept', a
   const name = `${hexOf(image('a').id)}.json`;
   await writeFile(join(dataRoot, 'images', `.${name}.0123456789ab`), 'half');
   assert.equal((await all(sidecars.images())).length, 1);
-  await sidecars.sweep();
-  assert.deepEqual(await readdir(join(dataRoot, 'images')), [name]);
+  await sidecars.writeImage(image('b'), []);
+  await mkdir(join(dataRoot, 'images', `${hexOf(image('c').id)}.json`, 'deep'), { recursive: true });
+  await sidecars.sweep(new Set([image('a').id, image('c').id]));
+  const left = [name, `${hexOf(image('c').id)}.json`].sort();
+  assert.deepEqual(
+    (await readdir(join(dataRoot, 'images'))).sort(),
+    left,
+    'what is wanted is mended, not swept',
+  );
   assert.deepEqual(log.errors, []);
 });
 
@@ -81,6 +89,11 @@ test('sidecars: a failure to write or remove is a Failure', async (t) => {
   const { sidecars, dataRoot } = await setUp(t);
   await writeFile(join(dataRoot, 'images'), 'in the way');
   await assert.rejects(sidecars.writeImage(image('a'), []), { code: 'STORE' });
-  await mkdir(join(dataRoot, 'containers/c1/config.json'), { recursive: true });
-  await assert.rejects(sidecars.removeContainer('c1'), { code: 'STORE' });
+  await mkdir(join(dataRoot, 'containers/c1/config.json/mount'), { recursive: true });
+  mount('tmpfs', join(dataRoot, 'containers/c1/config.json/mount'), { type: 'tmpfs' });
+  try {
+    await assert.rejects(sidecars.removeContainer('c1'), { code: 'STORE' });
+  } finally {
+    unmount(join(dataRoot, 'containers/c1/config.json/mount'));
+  }
 });
