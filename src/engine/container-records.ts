@@ -95,7 +95,8 @@ export class ContainerRecords {
   }
 
   /** A change of state, durable before anyone sees it. */
-  async update(record: ContainerRecord): Promise<ContainerRecord> {
+  async update(wanted: ContainerRecord): Promise<ContainerRecord> {
+    const record = withoutStaleHold(wanted);
     await this.#store.commit([this.#table.put(record.id, record)]);
     this.#keep(record);
     return record;
@@ -162,4 +163,10 @@ export class ContainerRecords {
 /** True while it has a process: running or paused. */
 export function isRunning({ state }: ContainerRecord): boolean {
   return state.status === 'running' || state.status === 'paused';
+}
+
+/** Whatever ends a pause ends the engine's hold with it. */
+function withoutStaleHold(record: ContainerRecord): ContainerRecord {
+  const { isHeld, ...state } = record.state;
+  return isHeld === undefined || state.status === 'paused' ? record : { ...record, state };
 }

@@ -9,6 +9,7 @@ import { tellContainer, tellNetworks } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import { endProcess, SIGKILL, stopSignalOf } from './ending.ts';
 import type { Events } from './events.ts';
+import { Freezer } from './freezer.ts';
 import { disconnectedEndpoints, type Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
 import { wantsRestart } from './restart-policy.ts';
@@ -42,6 +43,7 @@ export class Life {
   readonly #removeFiles: (record: ContainerRecord, o: { withVolumes: boolean }) => Promise<void>;
   readonly #log: Log;
   readonly #locks = new Locks();
+  readonly freezer: Freezer;
   readonly #restarts = new RestartTimers();
   readonly #removing = new Set<string>();
   /** Stopped only to be started again: one that removes itself at its end must not do so now. */
@@ -68,6 +70,7 @@ export class Life {
     this.#events = o.events;
     this.#removeFiles = o.removeFiles;
     this.#log = o.log;
+    this.freezer = new Freezer({ ...o, locks: this.#locks });
   }
 
   /** From here on exits are acted upon; called once, after the past has been settled. */
@@ -126,20 +129,11 @@ export class Life {
   }
 
   async pause(id: string): Promise<void> {
-    await using _lock = await this.#locks.hold(id);
-    const record = this.#current(id);
-    if (record.state.status === 'paused') throw fail.alreadyPaused(id);
-    if (!isRunning(record)) throw fail.notRunning(id);
-    await this.#runtime.pause(id);
-    this.#tell(await this.#records.move(record, { status: 'paused' }), 'pause');
+    await this.freezer.pause(id);
   }
 
   async unpause(id: string): Promise<void> {
-    await using _lock = await this.#locks.hold(id);
-    const record = this.#current(id);
-    if (record.state.status !== 'paused') throw fail.notPaused(id);
-    await this.#runtime.resume(id);
-    this.#tell(await this.#records.move(record, { status: 'running' }), 'unpause');
+    await this.freezer.unpause(id);
   }
 
   /** Removes a container for good; with `force` it is killed first. Throws 409 while it runs otherwise. */
@@ -161,8 +155,12 @@ export class Life {
    * A change of a container's record from outside its life, such as its name. Nobody else changes it meanwhile: what
    * is not based on the present record would take a change of state back.
    */
-  async change<T>(id: string, work: (record: ContainerRecord) => Promise<T>): Promise<T> {
-    await using _lock = await this.#locks.hold(id);
+  async change<T>(
+    id: string,
+    work: (record: ContainerRecord) => Promise<T>,
+    o: { signal?: AbortSignal } = {},
+  ): Promise<T> {
+    await using _lock = await this.#locks.hold(id, o);
     return await work(this.#current(id)); // or the lock would be gone before the work is done
   }
 
@@ -338,20 +336,12 @@ export class Life {
       const send = async (next: number) => {
         await this.#signal(record, next);
         // a paused process takes no signal but SIGKILL, and acts on none before it is thawed
-        if (record.state.status === 'paused') await this.#thaw(record.id);
+        if (record.state.status === 'paused') await this.freezer.thaw(record.id);
       };
       await endProcess({ id: record.id, exit, send }, number, timeoutMs);
     } finally {
       giveUp.abort();
     }
-  }
-
-  async #thaw(id: string): Promise<void> {
-    await using _lock = await this.#locks.hold(id);
-    const record = this.#records.get(id);
-    if (record?.state.status !== 'paused') return;
-    await this.#runtime.resume(id);
-    this.#tell(await this.#records.move(record, { status: 'running' }), 'unpause');
   }
 
   async #signal(record: ContainerRecord, number: number): Promise<void> {

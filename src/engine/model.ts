@@ -211,6 +211,8 @@ export interface ContainerState {
   /** Why the last start failed; empty if it did not. */
   error: string;
   oomKilled: boolean;
+  /** Paused by the engine for a moment: a daemon that finds it so lets it run on. Never there unless it is paused. */
+  isHeld?: boolean;
   /** RFC 3339 with nanoseconds; the zero time if never. */
   startedAt: string;
   finishedAt: string;

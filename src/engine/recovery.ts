@@ -64,6 +64,7 @@ export class Recovery {
           else await this.#tidy(record);
           return;
         }
+        if (alive.state.isHeld === true) await this.#o.life.freezer.release(record.id);
         const endpoint = await this.#o.etc.endpointOf(record.id);
         if (endpoint !== undefined) endpoints.push(endpoint);
       });
