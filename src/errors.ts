@@ -43,6 +43,8 @@ export function codeOf(cause: unknown): string | undefined {
   return typeof cause.code === 'string' ? cause.code : undefined;
 }
 
+const goneness = { removing: 'being removed', dead: 'Dead' } as const;
+
 /** The catalogue. Wording follows dockerd, because clients match on it. */
 export const fail = {
   // requests
@@ -71,6 +73,8 @@ export const fail = {
     new Failure('INVALID_NUMBER', status, `strconv.${call}: parsing ${JSON.stringify(text)}: ${reason}`),
   invalidBody: (message: string, status = 400) => new Failure('INVALID_BODY', status, message),
   invalidFilters: (message: string, status = 400) => new Failure('INVALID_FILTERS', status, message),
+  standstill: (seconds: number) =>
+    new Failure('STANDSTILL', 400, `the client sent nothing for ${seconds} seconds`),
   bodyTooLarge: (maxBytes: number) =>
     new Failure('BODY_TOO_LARGE', 413, `request body is larger than ${maxBytes} bytes`),
 
@@ -108,6 +112,12 @@ export const fail = {
       `cannot remove container "/${name}": container is paused and must be unpaused first`,
       { facts: { id } },
     ),
+  commitRefused: (id: string, status: 'removing' | 'dead') =>
+    new Failure('BEING_REMOVED', 409, `You cannot commit container ${id} which is ${goneness[status]}`),
+  exportRefused: (id: string, status: 'removing' | 'dead') =>
+    new Failure('BEING_REMOVED', 409, `You cannot export container ${id} which is ${goneness[status]}`),
+  removedWhileRead: (id: string) =>
+    new Failure('BEING_REMOVED', 409, `container ${id} was removed while its files were read`),
   invalidContainerName: (name: string) =>
     new Failure(
       'INVALID_CONTAINER_NAME',

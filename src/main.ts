@@ -77,6 +77,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       execRoot,
       resolver: { dns, dnsSearch, dnsOptions },
       cgroupVersion: cgroups.version,
+      release: config.release.version,
       parallelDownloads: config.maxConcurrentDownloads,
       parallelUploads: config.maxConcurrentUploads,
       supervisorCompat: config.supervisorCompat,

@@ -3,6 +3,8 @@ import Koa from 'koa';
 import { platform } from '../host/facts.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
+import { type Commits, commitRoutes } from './commits.ts';
+import { type ContainerExports, containerFileRoutes } from './container-files.ts';
 import { type ContainerIo, containerIoRoutes } from './container-io.ts';
 import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
 import { ApiState } from './context.ts';
@@ -12,7 +14,7 @@ import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
 import { routeGates } from './gates.ts';
 import { type Archives, imageArchiveRoutes } from './image-archives.ts';
-import { imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
+import { type Imports, imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
 import { imageVerificationRoutes, type Verifications } from './image-verification.ts';
 import { generationRoutes, type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
@@ -32,6 +34,9 @@ export interface EngineParts {
   execs: Execs & ContainerParts['execs'];
   images: Images;
   pulls: Pulls;
+  imports: Imports;
+  commits: Commits;
+  exports: ContainerExports;
   archives: Archives;
   pushes: Pushes;
   registries: Registries;
@@ -73,6 +78,8 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       containerRoutes({ containers: engine.containers, execs: engine.execs, host }),
       lifeRoutes(engine.containers),
       containerIoRoutes(engine.io),
+      containerFileRoutes(engine),
+      commitRoutes(engine),
       execRoutes(engine.execs),
       imageRoutes(engine),
       generationRoutes(engine),

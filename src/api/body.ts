@@ -88,12 +88,26 @@ export async function readJson<T>(ctx: ApiContext, shape: Decoder<T>): Promise<T
 /** Like {@link readJson}, for container create, which has a reader of its own: daemons of old answer 500. */
 export async function readCreateJson<T>(ctx: ApiContext, shape: Decoder<T>): Promise<T> {
   checkContentType(ctx);
-  return decode(await readBody(ctx), shape, ctx, (cause) => {
-    if (!ctx.state.axes.has('G072')) return fail.invalidBody(cause.message, 500);
+  return decode(await readBody(ctx), shape, ctx, createComplaint(ctx));
+}
+
+/** Like {@link readCreateJson}; undefined where there is nothing to read. */
+export async function readOptionalJson<T>(ctx: ApiContext, shape: Decoder<T>): Promise<T | undefined> {
+  checkContentType(ctx);
+  const { axes } = ctx.state;
+  const body = await readBody(ctx);
+  // daemons of one generation could not do without a body
+  if (body.length === 0 && (!axes.has('G071') || axes.has('G085'))) return undefined;
+  return decode(body, shape, ctx, createComplaint(ctx));
+}
+
+function createComplaint({ state: { axes } }: ApiContext): (cause: WireError | JsonSyntaxError) => Failure {
+  return (cause) => {
+    if (!axes.has('G072')) return fail.invalidBody(cause.message, 500);
     return fail.invalidBody(
       `invalid JSON: ${isEmptyBody(cause) ? 'got EOF while reading request body' : cause.message}`,
     );
-  });
+  };
 }
 
 function decode<T>(

@@ -46,6 +46,7 @@ const wordings: readonly Wording[] = [
     from: /^/,
     to: 'no such image: {name}: ',
   },
+  { gate: 'G085', code: 'INVALID_REFERENCE', route: 'POST /commit', from: /^/, to: '', status: 500 },
   {
     gate: 'G087',
     code: 'INVALID_REFERENCE',

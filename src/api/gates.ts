@@ -140,6 +140,8 @@ export const gates = {
   G082: ['request', '1.43'],
   /** /info lists no-new-privileges among the security options. */
   G084: ['ceiling', '1.43'],
+  /** Commit: a bad reference is the client's fault (400), and a body need not be there again. */
+  G085: ['ceiling', '1.43'],
   /** Push: new words for what stands for a missing X-Registry-Auth and is none. */
   G086: ['ceiling', '1.43'],
   /** Tag and push: a bad reference is the client's fault (400); a tag's is found before the image is looked up. */

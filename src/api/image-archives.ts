@@ -38,7 +38,8 @@ export function imageArchiveRoutes({ archives }: { archives: Archives }): Router
     const { query } = ctx.state;
     const isQuiet = !query.has('quiet') || query.flag('quiet');
     const input = streamBody(ctx);
-    await answerProgress(ctx, (o) => archives.load(input, { ...o, isQuiet }), { takesBody: true });
+    const load = (o: { progress: Progress; signal: AbortSignal }) => archives.load(input, { ...o, isQuiet });
+    await answerProgress(ctx, load, { takesBody: true, isAlways200: true });
   });
 
   return router;

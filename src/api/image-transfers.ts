@@ -1,5 +1,5 @@
 import type { Progress } from '../engine/progress.ts';
-import { fail } from '../errors.ts';
+import { streamBody } from './body.ts';
 import type { ApiContext } from './context.ts';
 import { answerProgress } from './progress.ts';
 import { pushAuthOf, type RegistryAuth, registryAuthOf } from './registry-auth.ts';
@@ -29,14 +29,37 @@ export interface PushRequest {
   auth?: RegistryAuth;
 }
 
+/** What makes images of archives of file trees. */
+export interface Imports {
+  importTree(request: ImportRequest, o: { signal: AbortSignal; progress: Progress }): Promise<unknown>;
+}
+
+export interface ImportRequest {
+  /** `-` for the body, or a URL. */
+  source: string;
+  body: AsyncIterable<Buffer>;
+  repo: string;
+  tag: string;
+  message: string;
+  changes: readonly string[];
+  platform?: string;
+}
+
 /** Routes that bring images here and send them away. */
-export function imageTransferRoutes({ pulls, pushes }: { pulls: Pulls; pushes: Pushes }): Router {
+export function imageTransferRoutes(o: { pulls: Pulls; pushes: Pushes; imports: Imports }): Router {
+  const { pulls, pushes, imports } = o;
   const router = new Router();
 
-  /** 200 and a stream; before its first message 400, 404 or 500 as the registry gives it; 501 for an import. */
+  /** 200 and a stream; before its first message 400, 404 or 500 as the registry, or the file's server, gives it. */
   router.post('/images/create', async (ctx) => {
-    const request = pullRequest(ctx);
-    await answerProgress(ctx, (o) => pulls.pull(request, o));
+    const isPull = ctx.state.query.text('fromImage') !== '';
+    if (isPull) {
+      const request = pullRequest(ctx);
+      await answerProgress(ctx, (o) => pulls.pull(request, o));
+    } else {
+      const request = importRequest(ctx);
+      await answerProgress(ctx, (o) => imports.importTree(request, o), { takesBody: true });
+    }
   });
 
   /** 200 and a stream, which tells of all that fails; before it 400 for a name that is none, or no credentials. */
@@ -54,12 +77,20 @@ function pullRequest({ req, state: { query, axes } }: ApiContext): PullRequest {
   // `docker pull -a` of old sends a colon without a tag
   const fromImage = query.text('fromImage').replace(/:$/, '');
   const [tag, platform] = [query.text('tag'), axes.has('B132') ? query.text('platform') : ''];
-  if (fromImage === '') {
-    if (query.text('fromSrc') !== '') {
-      throw fail.notImplemented('importing an image from a tar archive (fromSrc) is not supported');
-    }
-    throw fail.registry('Get "http:": http: no Host in request URL');
-  }
   const auth = registryAuthOf(req);
   return { fromImage, ...(tag && { tag }), ...(platform && { platform }), ...(auth && { auth }) };
+}
+
+function importRequest(ctx: ApiContext): ImportRequest {
+  const { query, axes } = ctx.state;
+  const platform = axes.has('B132') ? query.text('platform') : '';
+  return {
+    source: query.text('fromSrc'),
+    body: streamBody(ctx),
+    repo: query.text('repo'),
+    tag: query.text('tag'),
+    message: query.text('message'),
+    changes: query.texts('changes'),
+    ...(platform && { platform }),
+  };
 }

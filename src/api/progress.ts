@@ -11,13 +11,13 @@ const MAX_UNREAD_BYTES = 8 * 1024 * 1024;
 
 /**
  * Answers with the progress of some work, one JSON object per line. The first message commits the answer to 200: what
- * fails before is an HTTP error, what fails later is told in the stream. With `takesBody`, work that reads the body as
- * a stream: then every failure is told in the answer's, and the rest of the body is thrown away.
+ * fails before is an HTTP error, what fails later is told in the stream; with `isAlways200` all of it is. With
+ * `takesBody`, work that reads the body as a stream: the rest of it is thrown away before the answer ends.
  */
 export async function answerProgress(
   ctx: ApiContext,
   work: (o: { progress: Progress; signal: AbortSignal }) => Promise<unknown>,
-  { takesBody = false }: { takesBody?: boolean } = {},
+  { takesBody = false, isAlways200 = false }: { takesBody?: boolean; isAlways200?: boolean } = {},
 ): Promise<void> {
   const { res, state } = ctx;
   const progress: Progress = (message) => {
@@ -30,7 +30,10 @@ export async function answerProgress(
   try {
     await work({ progress, signal: state.signal });
   } catch (cause) {
-    if ((!res.headersSent && !takesBody) || state.signal.aborted) throw cause;
+    if ((!res.headersSent && !isAlways200) || state.signal.aborted) {
+      if (takesBody) await discardBody(ctx);
+      throw cause;
+    }
     const { message } = state.tell(cause);
     progress({ errorDetail: { message }, error: message });
   }

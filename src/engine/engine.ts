@@ -11,7 +11,9 @@ import type { Registry } from '../registry/registry.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
+import { Commits } from './commits.ts';
 import type { HostLimits } from './container-checks.ts';
+import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
@@ -21,6 +23,7 @@ import { Events } from './events.ts';
 import { Execs } from './execs.ts';
 import { ImageArchives } from './image-archives.ts';
 import { Images } from './images.ts';
+import { Imports } from './imports.ts';
 import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
@@ -28,6 +31,7 @@ import type { ContainerRecord } from './model.ts';
 import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
 import { Pushes, type PushRegistry } from './pushes.ts';
+import { Readers } from './readers.ts';
 import { Recovery } from './recovery.ts';
 import { Space } from './space.ts';
 import { Spools } from './spools.ts';
@@ -40,13 +44,15 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
-  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'> & PushRegistry;
+  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download'> & PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
   bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
   cgroupVersion: 1 | 2;
+  /** The daemon's, as images that are made here tell it. */
+  release: string;
   parallelDownloads: number;
   parallelUploads: number;
   /** Speaks to balena-style supervisors in their way. */
@@ -76,6 +82,9 @@ export class Engine implements AsyncDisposable {
   readonly archives: ImageArchives;
   readonly pushes: Pushes;
   readonly verifications: Verifications;
+  readonly commits: Commits;
+  readonly imports: Imports;
+  readonly exports: ContainerExports;
   readonly containers: Containers;
   readonly prunes: Prunes;
   readonly usage: DiskUsage;
@@ -92,6 +101,9 @@ export class Engine implements AsyncDisposable {
     archives: ImageArchives;
     pushes: Pushes;
     verifications: Verifications;
+    commits: Commits;
+    imports: Imports;
+    exports: ContainerExports;
     containers: Containers;
     prunes: Prunes;
     usage: DiskUsage;
@@ -107,6 +119,9 @@ export class Engine implements AsyncDisposable {
     this.archives = o.archives;
     this.pushes = o.pushes;
     this.verifications = o.verifications;
+    this.commits = o.commits;
+    this.imports = o.imports;
+    this.exports = o.exports;
     this.containers = o.containers;
     this.prunes = o.prunes;
     this.usage = o.usage;
@@ -174,8 +189,9 @@ export class Engine implements AsyncDisposable {
       defaults: o.containers,
       log,
     });
-    const [streams, waiters] = [new Streams(), new Waiters()];
+    const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
     const removeFiles = async (record: ContainerRecord, { withVolumes }: { withVolumes: boolean }) => {
+      await readers.dismiss(record.id);
       await removeTree(launcher.directoryOf(record.id));
       if (!withVolumes) return;
       const others = records.all().filter(({ id }) => id !== record.id);
@@ -246,6 +262,28 @@ export class Engine implements AsyncDisposable {
       containers,
       prunes: new Prunes({ records, life, launcher, volumes, images, events, log }),
       usage: new DiskUsage({ store, images, containers, volumes, records }),
+      commits: new Commits({
+        records,
+        images,
+        shelf,
+        layers,
+        launcher,
+        freezer: life.freezer,
+        readers,
+        events,
+        release: o.release,
+        log,
+      }),
+      imports: new Imports({
+        images,
+        shelf,
+        registry: o.registry,
+        events,
+        host: host.platform,
+        release: o.release,
+        log: o.log('images'),
+      }),
+      exports: new ContainerExports({ records, readers, life, launcher, layers, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
       execs: new Execs({ records, runtime, launcher, events }),
       recovery: new Recovery({

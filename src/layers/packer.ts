@@ -18,8 +18,17 @@ type Child = ChildProcess & { readonly stdout: Readable; readonly stderr: Readab
  * A tree's tar, packed by a child that lives as long as the stream is read. A tar that is not whole never ends: the
  * stream fails instead, with what went wrong or with the signal's reason.
  */
-export function packedTree(program: ChildProgram, job: TreeTarJob, o: { signal: AbortSignal }): Readable {
-  return Readable.from(pack(program, job, o.signal), { objectMode: false });
+export function packedTree(
+  program: ChildProgram,
+  job: TreeTarJob,
+  { signal }: { signal: AbortSignal },
+): Readable {
+  const tar = Readable.from(pack(program, job, signal), { objectMode: false });
+  // one whose reader holds a piece, and takes no further, would not hear of it otherwise
+  const abort = () => tar.destroy(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  tar.once('close', () => signal.removeEventListener('abort', abort));
+  return tar;
 }
 
 async function* pack(

@@ -72,7 +72,10 @@ export class TreeTar {
   }
 
   #packRoot(): void {
-    const fd = openSync(this.#job.root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    const open = () => openSync(this.#job.root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    // a container that was never mounted has no upper directory
+    const fd = this.#job.kind === 'diff' ? orAbsent(open) : open();
+    if (fd === undefined) return;
     try {
       this.#device = fstatSync(fd, { bigint: true }).dev;
       this.#packInside(fd, '');

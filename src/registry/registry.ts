@@ -13,6 +13,7 @@ import { Client } from './client.ts';
 import { Connections } from './connections.ts';
 import { Destination } from './destination.ts';
 import { type Asking, Documents } from './documents.ts';
+import { type Download, download } from './download.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
 import type { Inspection } from './inspection.ts';
@@ -141,6 +142,11 @@ export class Registry {
     return this.#documents
       .fromSources(asking, (source) => this.#resolveAt(source, asking, platform, isPlatformStrict))
       .catch(rethrowFailure);
+  }
+
+  /** A file from anywhere, with the same limits on silence and the same redirects. */
+  async download(url: URL, { signal }: { signal: AbortSignal }): Promise<Download> {
+    return download(this.#transport, url, { stallMs: this.#stallMs, signal });
   }
 
   /** Every tag of a repository, in the registry's order. Throws for a list of more than 10,000. */

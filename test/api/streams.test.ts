@@ -415,16 +415,6 @@ test('pull: what is asked for; a body and an unreadable login are ignored', asyn
   ]);
 });
 
-test('images/create without an image: an import is refused clearly, nothing at all as dockerd does', async (t) => {
-  const w = await world(t);
-  const importing = await w.call('POST /images/create?fromSrc=-');
-  assert.equal(importing.status, 501);
-  assert.match(importing.text, /fromSrc/);
-  const nothing = await w.call('POST /images/create');
-  assert.equal(nothing.status, 500);
-  assert.deepEqual(nothing.json, { message: 'Get "http:": http: no Host in request URL' });
-});
-
 test('pull: counts are left out for a client that does not keep up, and the rest is not', async (t) => {
   const { promise, resolve } = withResolvers<void>();
   const engine = pulling(async (progress) => {

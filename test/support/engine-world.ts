@@ -45,6 +45,8 @@ export class World implements AsyncDisposable {
   pullLeaseMs = 3_600_000;
   keepGenerations = 1;
   log: Log = silentLog;
+  /** Happens before the files of a container are read. */
+  beforePacking: (() => void | Promise<void>) | undefined;
   /** Sees every commit before it is made, and may throw. */
   onCommit: ((changes: readonly Change[]) => void) | undefined;
   #life: Life | undefined;
@@ -102,7 +104,7 @@ export class World implements AsyncDisposable {
         });
       const effect = this.#effectsOfThisLife();
       const runtime = new FakeRuntime(this.kernel, effect);
-      const layers = new FakeLayers(this.kernel, effect);
+      const layers = new FakeLayers(this.kernel, effect, async () => this.beforePacking?.());
       const bridge = new FakeBridge(this.kernel, effect);
       const engine = await Engine.open({
         store,
@@ -114,6 +116,7 @@ export class World implements AsyncDisposable {
         execRoot: this.execRoot,
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
         cgroupVersion: 2,
+        release: '26.1.5',
         parallelDownloads: 3,
         parallelUploads: 3,
         supervisorCompat: false,

@@ -275,10 +275,16 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
   readonly extractions: string[] = [];
   readonly #kernel: FakeKernel;
   readonly #effect: Effect;
+  readonly #beforePacking: () => Promise<void>;
 
-  constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
+  constructor(
+    kernel: FakeKernel,
+    effect: Effect = withoutDeath,
+    beforePacking: () => Promise<void> = async () => {},
+  ) {
     this.#kernel = kernel;
     this.#effect = effect;
+    this.#beforePacking = beforePacking;
   }
 
   async extract(input: Readable, o: Parameters<Layers['extract']>[1]): Promise<StagedLayer> {
@@ -346,19 +352,24 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     return Readable.from([this.#kernel.tars.get(dirId) ?? Buffer.alloc(0)], { objectMode: false });
   }
 
-  packTree(): Readable {
-    return this.#packed(Buffer.alloc(1024));
+  packTree(_root: string, { signal }: { signal: AbortSignal }): Readable {
+    return this.#packed(Buffer.alloc(1024), signal);
   }
 
-  packChanges({ containerDir }: { containerDir: string }): Readable {
-    return this.#packed(this.#kernel.changes.get(basename(containerDir)) ?? Buffer.alloc(1024));
+  packChanges({ containerDir }: { containerDir: string }, { signal }: { signal: AbortSignal }): Readable {
+    return this.#packed(this.#kernel.changes.get(basename(containerDir)) ?? Buffer.alloc(1024), signal);
   }
 
-  #packed(tar: Buffer): Readable {
-    const pack = this.#effect.bind(undefined, 'layers.pack');
+  #packed(tar: Buffer, signal: AbortSignal): Readable {
+    const pack = () =>
+      this.#effect('layers.pack', async () => {
+        await this.#beforePacking();
+        signal.throwIfAborted();
+        return tar;
+      });
     return Readable.from(
       (async function* () {
-        yield await pack(() => tar);
+        yield await pack();
       })(),
       { objectMode: false },
     );

@@ -10,7 +10,7 @@ import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-i
 
 /** Images in memory, as the engine sees a registry: by name, and blobs that can be held up or broken. */
 export class FakeRegistry
-  implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes'>, PushRegistry
+  implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download'>, PushRegistry
 {
   readonly images = new Map<string, TestImage>();
   /** Blobs that were asked for, in order. */
@@ -33,6 +33,10 @@ export class FakeRegistry
     for (const { blob, digest } of image.layers) this.#blobs.set(digest, blob);
     this.images.set(name, image);
     return image;
+  }
+
+  async download(url: URL): Promise<never> {
+    throw fail.registry(`failed to GET ${url} with status 404 Not Found: `, { status: 404 });
   }
 
   async tags(ref: Reference): Promise<string[]> {

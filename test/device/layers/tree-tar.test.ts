@@ -266,6 +266,8 @@ describe('a child packs', { skip }, () => {
     furnish(root);
     assert.ok((await buffer(layers.packTree(root, { signal: t.signal }))).equals(pack(root)));
     mkdirSync(join(root, 'upper/etc'), { recursive: true, mode: 0o755 });
+    const never = layers.packChanges({ dirIds: [], containerDir: join(root, 'no') }, { signal: t.signal });
+    assert.ok((await buffer(never)).equals(Buffer.alloc(1024)));
     const empty = await buffer(
       layers.packChanges({ dirIds: ['x'], containerDir: root }, { signal: t.signal }),
     );

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import type { LayerRecord } from '../../../src/store/records.ts';
 import { type End, World } from '../../support/engine-world.ts';
@@ -58,6 +59,25 @@ const exit = async (world: World) => {
   world.kernel.end(id, 3);
   assert.equal((await exited).exitCode, 3);
 };
+
+const commit = (world: World) =>
+  world.engine.commits.commit(
+    'c1',
+    { repo: 'made', tag: '', author: '', comment: '', isPausing: true, changes: [] },
+    { signal: AbortSignal.timeout(10_000) },
+  );
+const importTree = (world: World) =>
+  world.engine.imports.importTree(
+    {
+      source: '-',
+      body: Readable.from([Buffer.from('a tree')]),
+      repo: 'made',
+      tag: '',
+      message: '',
+      changes: [],
+    },
+    { signal: AbortSignal.timeout(10_000), progress: () => {} },
+  );
 
 const scenarios: Scenario[] = [
   {
@@ -197,6 +217,31 @@ const scenarios: Scenario[] = [
     },
   },
   {
+    name: 'commit',
+    before: async (world) => {
+      await running(world);
+      world.kernel.changes.set(world.container('c1')?.id ?? '', Buffer.from('what c1 changed'));
+    },
+    act: (world) => commit(world),
+    async after(world, isDone) {
+      const { status } = world.container('c1')?.state ?? {};
+      assert.ok(status === 'running' || status === 'exited', `${status}: it does not stand still`);
+      const made = await world.engine.images.inspect('made').catch(() => undefined);
+      assert.equal(made?.record.diffIds.length ?? 3, 3);
+      if (isDone) assert.ok(made);
+    },
+    again: (world) => commit(world),
+  },
+  {
+    name: 'import',
+    before: async () => {},
+    act: (world) => importTree(world),
+    async after(world, isDone) {
+      if (isDone) assert.ok(await world.engine.images.inspect('made'));
+    },
+    again: (world) => importTree(world),
+  },
+  {
     name: 'removal of an image',
     before: app,
     act: (world) => world.engine.images.remove('app', { force: false }),
@@ -230,7 +275,7 @@ for (const { name, before, act, after, again } of scenarios) {
   }
 }
 
-for (const name of ['start', 'remove by force', 'exit of one that removes itself', 'pull']) {
+for (const name of ['start', 'commit', 'remove by force', 'exit of one that removes itself', 'pull']) {
   const { before, act } = scenarios.find((scenario) => scenario.name === name) ?? assert.fail(name);
   test(`${name}: one crash, and another while the next daemon settles it`, async () => {
     let isDone = false;
