@@ -1,6 +1,6 @@
 import { fail } from '../errors.ts';
 
-/** A layer's exact tar, any part of it at any time. `read` gives less only at the end. */
+/** A layer's exact tar, any part of it at any time. `read` gives less only at the end, in a buffer that it lets go of. */
 export interface TarBytes {
   readonly tarBytes: number;
   read(offset: number, length: number): Buffer;
@@ -37,7 +37,7 @@ export class Base implements Source {
   /** These bytes, in a buffer of their own. */
   read(position: number, length: number): Buffer {
     checkRange(this, position, length);
-    return length === 0 ? Buffer.alloc(0) : Buffer.from(this.#read(position, length));
+    return length === 0 ? Buffer.alloc(0) : this.#read(position, length);
   }
 
   copy(position: number, target: Buffer): void {
