@@ -3,18 +3,22 @@ import type { ImageFacts } from './bench-image.ts';
 import type { Daemon } from './daemon.ts';
 import { memoryOf, pidsNamed } from './process-group.ts';
 
-/** Everything that is measured of one engine in one round, in base units (bytes, seconds, per second). */
-export interface Measures {
-  startSeconds: number;
-  idleRssBytes: number;
-  idlePssBytes: number;
-  idleAnonymousBytes: number;
+/** What is measured of one pull, in base units (bytes, seconds). */
+export interface PullMeasures {
   pullSeconds: number;
   pullCpuSeconds: number;
   pullPeakRssBytes: number;
   pullPeakPssBytes: number;
   pullPeakAnonymousBytes: number;
   pullWrittenBytes: number;
+}
+
+/** Everything that is measured of one engine in one round, in base units (bytes, seconds, per second). */
+export interface Measures extends PullMeasures {
+  startSeconds: number;
+  idleRssBytes: number;
+  idlePssBytes: number;
+  idleAnonymousBytes: number;
   writtenPerUncompressed: number;
   runWithoutNetworkSeconds: number;
   runWithBridgeSeconds: number;
@@ -53,7 +57,8 @@ export async function measure(daemon: Daemon, image: string, facts: ImageFacts):
   };
 }
 
-async function measurePull(daemon: Daemon, image: string) {
+/** A pull, from the call of the CLI to its end; what is written until everything of it is on the disk. */
+export async function measurePull(daemon: Daemon, image: string): Promise<PullMeasures> {
   const writtenBefore = await daemon.disk.writtenBytes();
   const cpuBefore = daemon.group.cpuSeconds();
   const watch = watchMemory(daemon);
