@@ -126,6 +126,7 @@ export function nodeFlags({ heap }: BoardProfile): string[] {
     `--max-old-space-size=${heap.oldSpaceMb}`,
     `--max-semi-space-size=${heap.semiSpaceMb}`,
     '--optimize-for-size',
+    '--expose-gc', // see lib/discarded.ts
     // measured: starting takes 20 ms longer, and the idle daemon is 4 MB smaller
     '--no-node-snapshot',
   ];

@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { codeOf, Failure, messageOf } from '../errors.ts';
+import { Discarded } from '../lib/discarded.ts';
 import type { ChildReport } from './layer-child.ts';
 
 /**
@@ -8,9 +9,6 @@ import type { ChildReport } from './layer-child.ts';
  */
 const REPORTS = 3;
 const PROGRESS_MS = 100;
-
-/** V8 sees late how much memory discarded pieces hold: asked for its small collection this often, it stays low. */
-const COLLECT_BYTES = 2 << 20;
 
 function report<T>(line: ChildReport<T>): void {
   writeSync(REPORTS, `${JSON.stringify(line)}\n`);
@@ -36,14 +34,11 @@ export class ProgressReport {
 /** Has the child stay small, and end with its daemon: to be told of each piece of bytes that was dealt with. */
 export class Housekeeping {
   readonly #daemon = process.ppid;
-  #uncollected = 0;
+  readonly #discarded = new Discarded({ everyBytes: 2 << 20 });
 
   after(bytes: number): void {
     if (process.ppid !== this.#daemon) end();
-    this.#uncollected += bytes;
-    if (this.#uncollected < COLLECT_BYTES) return;
-    this.#uncollected = 0;
-    globalThis.gc?.({ type: 'minor' });
+    this.#discarded.add(bytes);
   }
 }
 

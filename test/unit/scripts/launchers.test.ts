@@ -69,7 +69,7 @@ test("the daemon gets little memory, or what the board's profile says", () => {
   const skerryd = join(home, 'scripts/skerryd');
   assert.equal(
     run(skerryd, ['--debug']).stdout,
-    `1|--max-semi-space-size=1 --optimize-for-size --no-node-snapshot ${home}/dist/skerryd.js --debug\n`,
+    `1|--max-semi-space-size=1 --optimize-for-size --expose-gc --no-node-snapshot ${home}/dist/skerryd.js --debug\n`,
   );
   writeFileSync(join(home, 'dist/node-flags'), '--max-old-space-size=96 --x\n');
   assert.equal(run(skerryd, []).stdout, `1|--max-old-space-size=96 --x ${home}/dist/skerryd.js\n`);
