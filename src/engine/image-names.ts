@@ -92,7 +92,7 @@ export class ImageNames {
   async histories(): Promise<TagHistory[]> {
     const histories: TagHistory[] = [];
     for await (const [key, ref] of this.#refs.entries()) {
-      const generations = this.#generationsOf(ref);
+      const generations = key.includes('@') ? [] : this.#generationsOf(ref);
       if (generations.length > 0) histories.push({ key, ref, generations });
     }
     return histories;

@@ -231,11 +231,12 @@ export class World implements AsyncDisposable {
         diffIds.every((diffId) => here.has(diffId)),
         `image ${id} has a hole ${when}`,
       );
-    for (const { imageId } of await this.records<RefRecord>('refs'))
-      assert.ok(
-        images.some(({ id }) => id === imageId),
-        `a name stands for no image ${when}`,
-      );
+    for (const { imageId, previous } of await this.records<RefRecord>('refs'))
+      for (const wanted of [imageId, ...previous.map((generation) => generation.imageId)])
+        assert.ok(
+          images.some(({ id }) => id === wanted),
+          `a name stands, or stood, for no image ${when}`,
+        );
     const copies = images.map(({ id }) => `${id.slice(7)}.json`).sort();
     assert.deepEqual(await namesIn(join(this.dataRoot, 'images')), copies, `copies of images ${when}`);
     const directories = layers.map(({ dirId }) => dirId).sort();

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
-import type { LayerRecord } from '../../../src/store/records.ts';
+import { parseReference } from '../../../src/lib/reference.ts';
+import type { ImageRecord, LayerRecord } from '../../../src/store/records.ts';
 import { type End, World } from '../../support/engine-world.ts';
+import { imageRecord } from '../../support/image-records.ts';
 
 interface Scenario {
   name: string;
@@ -240,6 +242,27 @@ const scenarios: Scenario[] = [
       if (isDone) assert.ok(await world.engine.images.inspect('made'));
     },
     again: (world) => importTree(world),
+  },
+  {
+    name: 'removal of an image with the ones it was made on',
+    async before(world) {
+      await app(world);
+      const { record } = await world.engine.images.inspect('app');
+      const child = (parent: ImageRecord, author: string): ImageRecord => ({
+        ...imageRecord({ config: { author }, diffIds: record.diffIds }),
+        parent: parent.id,
+      });
+      const step = child(record, 'step');
+      const top = { record: child(step, 'top'), refs: [{ ref: parseReference('top:1') }] };
+      await world.engine.images.adopt([{ record: step, refs: [] }, top], []);
+      await world.engine.images.remove('app', { force: false });
+    },
+    act: (world) => world.engine.images.remove('top:1', { force: false }),
+    async after(world) {
+      const left = await world.records('images');
+      assert.ok(left.length === 0 || left.length === 3, 'all of them or none');
+    },
+    again: (world) => world.pull('app'),
   },
   {
     name: 'removal of an image',

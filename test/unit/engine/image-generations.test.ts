@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { silentLog } from '../../../src/lib/log.ts';
 import type { RefRecord } from '../../../src/store/records.ts';
+import { Sidecars } from '../../../src/store/sidecars.ts';
 import { World } from '../../support/engine-world.ts';
 
 /** `app:latest` as it was published three times; the last one is current. */
@@ -158,6 +160,17 @@ test('tags and their generations come back after the database was lost', async (
   assert.deepEqual([await current(world), await former(world)], [v2, [v3, v1]]);
   await world.engine.images.rollBack('app', { to: v1 });
   await world.assertSettled('after the rollback');
+});
+
+test('a tag whose record was damaged comes back alone, with its generations', async () => {
+  const { world, v2, v3 } = await withVersions();
+  await using _ = world;
+  await world.engine.images.tag('app', { repo: 'other', tag: '' });
+  const { store } = world.life;
+  await store.commit([store.table('refs').remove('docker.io/library/app:latest')]);
+  await world.engine.images.rebuild(new Sidecars({ dataRoot: world.dataRoot, log: silentLog }).images());
+  assert.deepEqual([await current(world), await former(world)], [v3, [v2]]);
+  assert.equal((await world.engine.images.inspect('other')).record.id, v3);
 });
 
 test('a rollback under containers: the old one runs on, a new one gets the image that was restored', async () => {

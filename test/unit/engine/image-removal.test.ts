@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { shortDigest } from '../../../src/lib/digest.ts';
+import { chainIds } from '../../../src/lib/chain-id.ts';
+import { digestOf, shortDigest } from '../../../src/lib/digest.ts';
 import { parseReference } from '../../../src/lib/reference.ts';
 import type { ImageRecord } from '../../../src/store/records.ts';
 import { World } from '../../support/engine-world.ts';
@@ -45,10 +46,6 @@ test('a step between images is listed with all alone, and goes with the last ima
   assert.deepEqual(await ids(world), new Set([app.id, top.id]));
   assert.deepEqual(await ids(world, { isAll: true }), new Set([app.id, step.id, top.id]));
   assert.deepEqual(await ids(world, { filters: new Map([['dangling', ['true']]]) }), new Set());
-  assert.deepEqual(
-    (await images.history('top:1')).map(({ id }) => id),
-    [],
-  );
   assert.deepEqual(await images.remove('top:1', { force: false }), [
     { untagged: 'top:1' },
     { deleted: top.id },
@@ -56,6 +53,102 @@ test('a step between images is listed with all alone, and goes with the last ima
   ]);
   assert.deepEqual(await ids(world, { isAll: true }), new Set([app.id])); // it has a name
   await world.assertSettled('after the removal');
+});
+
+test('layers go with the lowest image that had them, and a parent that a tag remembers stays', async () => {
+  const { world, images, app } = await withApp();
+  await using _ = world;
+  const [lowest] = app.diffIds;
+  assert.ok(lowest);
+  const below = imageRecord({ config: { author: 'below' }, diffIds: [lowest] });
+  const top = { ...imageRecord({ config: { author: 'top' }, diffIds: app.diffIds }), parent: below.id };
+  const adopt = () =>
+    images.adopt(
+      [
+        { record: below, refs: [{ ref: parseReference('moving:1') }] },
+        { record: top, refs: [{ ref: parseReference('top:1') }, { ref: parseReference('moving:1') }] },
+      ],
+      [],
+    );
+  await adopt();
+  await images.remove('app', { force: false });
+  await images.remove('moving:1', { force: false });
+  const chains = chainIds(app.diffIds);
+  assert.deepEqual(await images.remove('top:1', { force: false }), [
+    { untagged: 'top:1' },
+    { deleted: top.id },
+    { deleted: chains[1] },
+    { deleted: below.id },
+    { deleted: chains[0] },
+  ]);
+  await world.assertSettled('without any image');
+
+  await world.pull('app');
+  await adopt();
+  await images.tag(below.id, { repo: 'moving', tag: '1' });
+  await images.tag('app', { repo: 'moving', tag: '1' }); // which stood for `below` before
+  await images.remove('top:1', { force: false });
+  assert.equal((await images.rollBack('moving:1', {})).to, below.id);
+});
+
+test('a container that is made while a prune looks around keeps its image', async () => {
+  const { world, images, app } = await withApp();
+  await using _ = world;
+  const [, { removals }] = await Promise.all([world.create('c1'), images.prune({ filters: everything })]);
+  assert.deepEqual(removals, []);
+  assert.equal((await images.inspect('app')).record.id, app.id);
+  await world.assertSettled('after both');
+});
+
+test('the history names the images that the last steps ended with, and their tags', async () => {
+  const { world, images } = await withApp();
+  await using _ = world;
+  const history = ['one', 'two', 'three', 'four'].map((created_by) => ({ created_by, empty_layer: true }));
+  world.registry.put('made:1', ['base'], { configFile: { history: history.slice(0, 2) } });
+  await world.pull('made:1');
+  const { record: below } = await images.inspect('made:1');
+  const record = (parent: ImageRecord, steps: number): ImageRecord => ({
+    ...imageRecord({ config: { history: history.slice(0, steps) }, diffIds: below.diffIds }),
+    parent: parent.id,
+  });
+  const middle = record(below, 3);
+  const top = record(middle, 4);
+  await images.adopt(
+    [
+      { record: middle, refs: [] },
+      { record: top, refs: [{ ref: parseReference('top:1') }] },
+    ],
+    [],
+  );
+  assert.deepEqual(
+    (await images.history('top:1')).map(({ id, createdBy, tags }) => [id, createdBy, tags]),
+    [
+      [top.id, 'four', ['top:1']],
+      [middle.id, 'three', []],
+      [below.id, 'two', ['made:1']],
+      [undefined, 'one', []],
+    ],
+  );
+});
+
+test('a digest is one name of several: it goes alone, and by ID only force takes them all', async () => {
+  const { world, images, app } = await withApp();
+  await using _ = world;
+  const digest = digestOf('another manifest');
+  const ref = parseReference(`other@${digest}`);
+  await images.adopt([{ record: app, refs: [{ ref, digest }] }], []);
+  const { repoDigests } = await images.inspect('app');
+  assert.equal(repoDigests.length, 2);
+  await assert.rejects(images.remove(app.id, { force: false }), {
+    status: 409,
+    message: /multiple repositories/,
+  });
+  await images.remove('app', { force: false });
+  assert.deepEqual(
+    await images.remove(`other:x@${digest}`, { force: false }).then((steps) => steps.slice(0, 2)),
+    [{ untagged: `other@${digest}` }, { deleted: app.id }],
+  );
+  await world.assertSettled('after the last digest went');
 });
 
 test('noprune leaves the parents', async () => {
