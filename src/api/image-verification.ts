@@ -1,7 +1,7 @@
 import type { Progress } from '../engine/progress.ts';
 import type { ApiContext } from './context.ts';
 import { answerProgress } from './progress.ts';
-import { type RegistryAuth, registryAuthOf } from './registry-auth.ts';
+import { type RegistryAuth, registryAuthOf, registryAuthsOf } from './registry-auth.ts';
 import { Router } from './router.ts';
 
 /** What proves images whole. */
@@ -14,6 +14,8 @@ export interface VerificationRequest {
   name?: string;
   isRepairing: boolean;
   auth?: RegistryAuth;
+  /** By server. */
+  auths: ReadonlyMap<string, RegistryAuth>;
 }
 
 /** Routes of our own: see docs/extensions.md. */
@@ -23,6 +25,7 @@ export function imageVerificationRoutes({ verifications }: { verifications: Veri
     const auth = registryAuthOf(ctx.req);
     const request = {
       isRepairing: ctx.state.query.flag('repair'),
+      auths: registryAuthsOf(ctx.req),
       ...(name !== undefined && { name }),
       ...(auth && { auth }),
     };

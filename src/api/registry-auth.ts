@@ -60,6 +60,19 @@ function authOf(json: unknown): RegistryAuth | undefined {
   return Object.values(all).some((value) => value !== '') ? all : undefined;
 }
 
+/** The `X-Registry-Config` header: such credentials by server. What cannot be read is left out. */
+export function registryAuthsOf({ headers }: IncomingMessage): Map<string, RegistryAuth> {
+  const header = headers['x-registry-config'];
+  const auths = new Map<string, RegistryAuth>();
+  if (typeof header !== 'string') return auths;
+  try {
+    const json: unknown = JSON.parse(Buffer.from(header, 'base64').toString('utf8'));
+    if (typeof json !== 'object' || json === null) return auths;
+    for (const [server, given] of Object.entries(json)) auths.set(server, readRegistryAuth(given));
+  } catch {} // as far as it could be read
+  return auths;
+}
+
 /** Name and password from the one field that holds both: base64 of `name:password`. */
 function pairOf(auth: string): RegistryAuth {
   const [username = '', ...password] = Buffer.from(auth, 'base64').toString('utf8').split(':');

@@ -90,6 +90,18 @@ export const commands: readonly Command[] = [
     run: async (call, terminal) => (await import('./images.ts')).rollBack(call, terminal),
   },
   {
+    words: ['verify'],
+    about: 'Prove images whole, layer by layer; the exit code is 1 if damage is left',
+    operands: [{ name: 'REF', about: 'Images, by name or ID', isOptional: true, isMany: true }],
+    options: [
+      { name: 'all', takes: 'switch', about: 'Verify every image' },
+      { name: 'repair', takes: 'switch', about: 'Fetch damaged and missing layers again' },
+      json,
+      host,
+    ],
+    run: async (call, terminal) => (await import('./verify.ts')).verifyImages(call, terminal),
+  },
+  {
     words: ['version'],
     about: 'Show the version',
     operands: [],

@@ -13,6 +13,7 @@ const MAX_LINE_CHARACTERS = 1 << 20;
 export interface Call {
   method?: 'GET' | 'POST' | 'DELETE';
   query?: Readonly<Record<string, string>>;
+  headers?: Readonly<Record<string, string>>;
   /** Sent as JSON. */
   body?: object;
   /** Aborting it lets the daemon stop, too. */
@@ -64,7 +65,10 @@ export class Daemon {
     if (rest.trim() !== '') yield messageIn(rest);
   }
 
-  async #send(path: string, { method = 'GET', query, body, signal }: Call): Promise<IncomingMessage> {
+  async #send(
+    path: string,
+    { method = 'GET', query, headers, body, signal }: Call,
+  ): Promise<IncomingMessage> {
     const { promise, resolve, reject } = withResolvers<IncomingMessage>();
     const search = new URLSearchParams(query).toString();
     const sent = request({
@@ -72,7 +76,7 @@ export class Daemon {
       path: search === '' ? path : `${path}?${search}`,
       method,
       agent: false,
-      ...(body && { headers: { 'content-type': 'application/json' } }),
+      headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
       ...(signal && { signal }),
     });
     sent.once('response', resolve);

@@ -23,6 +23,8 @@ export interface VerificationRequest {
   isRepairing: boolean;
   /** For the registry that it names, or else the one that the image's names do. */
   auth?: RegistryAuth;
+  /** For several, by server. */
+  auths?: ReadonlyMap<string, RegistryAuth>;
 }
 
 /** What was found of one layer, and what came of it. */
@@ -172,8 +174,7 @@ export class Verifications {
   }
 
   #sourceOf({ ref, layer }: LayerPlace, first: LayerPlace, v: Verification): LayerSource {
-    const { auth } = v.request;
-    const isMeant = auth !== undefined && isFor(auth, ref.domain, first.ref.domain);
+    const auth = authFor(v.request, ref.domain, first.ref.domain);
     return {
       diffId: layer.diffId,
       blob: layer.digest,
@@ -181,7 +182,7 @@ export class Verifications {
       sizeBytes: layer.size,
       maxBytes: () => this.#space.limitFor(layer.size),
       open: (signal, kept) =>
-        this.#registry.blob(ref, layer, { ...(isMeant && { auth }), ...(kept && { kept }), signal }),
+        this.#registry.blob(ref, layer, { ...(auth && { auth }), ...(kept && { kept }), signal }),
     };
   }
 
@@ -194,7 +195,7 @@ export class Verifications {
   async #reportOf(image: ImageRecord, layers: readonly LayerFinding[]): Promise<object> {
     const names = (await this.#namedRefs()).filter(([, { imageId }]) => imageId === image.id);
     return {
-      ID: image.id,
+      Id: image.id,
       RepoTags: names.flatMap(([key]) => (key.includes('@') ? [] : [familiarString(parseReference(key))])),
       Layers: layers.map(({ diffId, state, bytes, differences, error }) => ({
         DiffID: diffId,
@@ -207,15 +208,21 @@ export class Verifications {
   }
 }
 
-/** A credential goes to the registry that it was given for, and to no other. */
-function isFor(
-  { serverAddress = '' }: RegistryAuth & { serverAddress?: string },
+/** A credential goes to the registry that it was given for, and to no other. `first` is the image's own. */
+function authFor(
+  { auth, auths = new Map() }: VerificationRequest,
   domain: string,
   first: string,
-): boolean {
-  if (serverAddress === '') return domain === first;
-  const host = serverAddress.replace(/^[a-z]+:\/\//, '').replace(/\/.*$/, '');
-  return (host === 'index.docker.io' ? 'docker.io' : host) === domain;
+): RegistryAuth | undefined {
+  for (const [server, given] of auths) if (domainOf(server) === domain) return given;
+  const meant = auth?.serverAddress ? domainOf(auth.serverAddress) : first;
+  return meant === domain ? auth : undefined;
+}
+
+/** The registry that a server's address means, as clients write it. */
+function domainOf(server: string): string {
+  const host = server.replace(/^[a-z]+:\/\//, '').replace(/\/.*$/, '');
+  return host === 'index.docker.io' || host === 'registry-1.docker.io' ? 'docker.io' : host;
 }
 
 /** Tells how far something is, now and then. */

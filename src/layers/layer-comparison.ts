@@ -36,20 +36,23 @@ const kinds = new Map([
 /**
  * How a tree on the disk differs from what it must be, in words, at most {@link MAX_DIFFERENCES} of them: what is
  * missing or there in excess, types, modes, owners, sizes, link targets, device numbers, times, extended attributes,
- * names of one file, and bytes in the holes of sparse files. Other content is the caller's to prove.
+ * names of one file, and bytes in the holes of sparse files. Other content is the caller's to prove. `onEntry` is called
+ * before each thing that is looked at.
  */
-export function differencesOf(model: LayerModel, root: string): string[] {
-  return new Comparison(nameOf(root)).run(model.root);
+export function differencesOf(model: LayerModel, root: string, onEntry: () => void): string[] {
+  return new Comparison(nameOf(root), onEntry).run(model.root);
 }
 
 class Comparison {
   readonly #root: string;
+  readonly #onEntry: () => void;
   readonly #differences: string[] = [];
   /** Inodes with several names, by what they must be: one name was seen to be there. */
   readonly #inodes = new Map<ModelNode, number>();
 
-  constructor(root: string) {
+  constructor(root: string, onEntry: () => void) {
     this.#root = root;
+    this.#onEntry = onEntry;
   }
 
   run(root: ModelNode): string[] {
@@ -72,6 +75,7 @@ class Comparison {
 
   /** False if it is so different that what is in it need not be looked at. */
   #isSame(path: string, node: ModelNode): boolean {
+    this.#onEntry();
     const found = lstatSync(this.#disk(path), { throwIfNoEntry: false });
     if (found === undefined) {
       this.#say(path, 'is missing');

@@ -47,7 +47,7 @@ export class ModelNode implements Found {
 
 /**
  * A layer's tree in memory, without content: built by the same code as the one on the disk, it tells what that one must
- * look like. About 250 bytes for each entry.
+ * look like. About 400 bytes for each entry (measured: 37 MB for 100,000).
  */
 export class LayerModel implements TreeView, TreeMaker, TreeSettings {
   readonly isExact = true;

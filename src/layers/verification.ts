@@ -32,14 +32,14 @@ const PIECE_BYTES = 256 << 10;
  */
 export function verifyLayer(
   { directory, diffId }: VerificationJob,
-  { onPiece }: { onPiece: (bytes: number) => void },
+  { onPiece, onEntry }: { onPiece: (bytes: number) => void; onEntry: () => void },
 ): Verdict {
   const headers = new Headers();
   try {
     const found = tarDigestOf(directory, headers, onPiece);
     if (found !== diffId) return damaged(`its content is that of ${found}`);
     headers.finish();
-    const differences = differencesOf(headers.model, `${directory}/diff`);
+    const differences = differencesOf(headers.model, `${directory}/diff`, onEntry);
     return { state: differences.length === 0 ? 'ok' : 'damaged', differences };
   } catch (cause) {
     if (cause instanceof Failure && cause.code !== 'CORRUPT') throw cause;

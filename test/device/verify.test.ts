@@ -14,6 +14,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
 import { unmount } from '../../src/host/kernel.ts';
 import { mountsUnder } from '../../src/host/mounts.ts';
 import { mountedLayers } from '../../src/layers/rootfs.ts';
@@ -21,7 +22,7 @@ import { boxLayer } from '../support/box-image.ts';
 import { TestEngine } from '../support/engine.ts';
 import { faultsOf } from '../support/estate.ts';
 import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
+import { registryUser, startRegistry, type TestRegistry } from '../support/registry.ts';
 import { makeBigLayer, makeImage, makeLayer, push, type TestLayer } from '../support/registry-images.ts';
 
 /** One layer as the answer's last message tells of it. */
@@ -38,7 +39,7 @@ interface Message {
   status?: string;
   error?: string;
   progressDetail?: { current?: number; total?: number };
-  aux?: { ID: string; RepoTags: string[]; Layers: Layer[] };
+  aux?: { Id: string; RepoTags: string[]; Layers: Layer[] };
 }
 
 let registry: TestRegistry;
@@ -240,6 +241,59 @@ test('a registry that is down is said, and nothing has changed', async () => {
     await registry.start();
   }
   assert.deepEqual(states(await layersOf({ isRepairing: true })), ['ok', 'repaired']);
+});
+
+async function skerry(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const program = join(import.meta.dirname, '../../scripts/skerry');
+  const { exitCode, stdout, stderr } = await execa(program, args, {
+    env: engine.cliEnvironment(),
+    reject: false,
+  });
+  return { code: exitCode ?? -1, stdout, stderr };
+}
+
+test('skerry verify: the exit code says whether damage is left', async () => {
+  const whole = await skerry('verify', image);
+  assert.equal(whole.code, 0, whole.stderr);
+  assert.match(whole.stdout, new RegExp(`^${image} [0-9a-f]{12}: whole\n`));
+  chmodSync(join(directoryOf(top), 'diff/app/main'), 0o600);
+  const damaged = await skerry('verify', '--all');
+  assert.equal(damaged.code, 1);
+  assert.match(damaged.stdout, /: damaged\n.* ok .*\n.* damaged .* \/app\/main has mode 600, not 644/);
+  await registry.stop();
+  try {
+    const left = await skerry('verify', '--repair', image);
+    assert.equal(left.code, 1);
+    assert.match(left.stdout, /not repaired: it could not be fetched again/);
+  } finally {
+    await registry.start();
+  }
+  const { code, stdout } = await skerry('verify', '--repair', '--json', image);
+  assert.equal(code, 0);
+  assert.deepEqual(states(JSON.parse(stdout)[0].Layers), ['ok', 'repaired']);
+  assert.deepEqual(await skerry('verify', 'none'), {
+    code: 1,
+    stdout: '',
+    stderr: 'skerry: Error response from daemon: No such image: none:latest',
+  });
+  assert.match((await skerry('verify')).stderr, /name the images to verify, or give --all/);
+  assert.match((await skerry('verify', '--all', image)).stderr, /name the images/);
+});
+
+test('a repair from a registry with passwords uses those of docker login', async () => {
+  await using guarded = await startRegistry({ isPasswordWanted: true, storage: registry.storage });
+  const { username, password } = registryUser;
+  await engine.ok(['login', '-u', username, '--password-stdin', guarded.host], { input: password });
+  const name = `${guarded.host}/care:1`;
+  await engine.ok(['pull', '-q', name]);
+  await engine.ok(['rmi', image]); // whose registry asks for none
+  chmodSync(join(directoryOf(top), 'diff/app/main'), 0o600);
+  const messages = await verify(`${name}/`, { isRepairing: true });
+  assert.match(messages.at(-1)?.error ?? '', /no basic auth credentials/);
+  const { code, stdout } = await skerry('verify', '--repair', name);
+  assert.equal(code, 0, stdout);
+  assert.match(stdout, /repaired/);
+  await engine.ok(['rmi', name]);
 });
 
 test('a client that leaves ends the work, and the daemon answers meanwhile', async () => {

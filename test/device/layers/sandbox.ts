@@ -60,7 +60,7 @@ export class Sandbox implements Disposable {
 
   /** As the engine would, here and now. */
   verify(diffId: Digest): Verdict {
-    return verifyLayer({ directory: this.layer, diffId }, { onPiece() {} });
+    return verifyLayer({ directory: this.layer, diffId }, { onPiece() {}, onEntry() {} });
   }
 
   async assertGivesBack(tar: Buffer): Promise<void> {

@@ -206,4 +206,13 @@ test('credentials go to the registry that they are for, and to no other', async 
   assert.deepEqual(await at('https://index.docker.io/v1/'), { [hub]: true, [mine]: false });
   assert.deepEqual(await at('reg.test'), { [hub]: false, [mine]: true });
   assert.deepEqual(await at('elsewhere.test'), { [hub]: false, [mine]: false });
+  asked.length = 0;
+  const auths = new Map([
+    ['https://reg.test/v2/', { username: 'mine' }],
+    ['https://index.docker.io/v1/', { username: 'hub' }],
+    ['elsewhere.test', { username: 'other' }],
+  ]);
+  world.kernel.damaged.add(await dirIdOf(world, 'app'));
+  await verify(world, { isRepairing: true, auths });
+  assert.deepEqual(Object.fromEntries(asked), { [hub]: { username: 'hub' }, [mine]: { username: 'mine' } });
 });
