@@ -147,7 +147,7 @@ function unite<T>(
   below: Record<string, T> | null | undefined,
   above: Record<string, T> | null,
 ): Record<string, T> | null {
-  if (!below && !above) return null;
+  if (Object.keys(above ?? {}).length === 0) return below ?? null; // Go tells none from empty: the image's it is
   return { ...below, ...above };
 }
 

@@ -54,7 +54,7 @@ export class Imports {
     try {
       const { onProgress, body } = source;
       const layer = await shelf.add(body, lease, { compression: 'auto', onProgress, signal: o.signal });
-      const comment = request.message || `Imported from ${request.source}`;
+      const comment = request.message || `Imported from ${source.shown}`;
       const image = newImage({ layer, config, platform, author: '', comment, createdBy: '', release });
       const refs = name === undefined ? [] : [{ ref: name }];
       await images.adopt([{ record: image, refs }], await shelf.leaseEnds(lease));
@@ -74,10 +74,10 @@ export class Imports {
   async #open(
     { source, body }: ImportRequest,
     o: { signal: AbortSignal; progress: Progress },
-  ): Promise<{ body: Readable; onProgress: (bytes: number) => void }> {
+  ): Promise<{ body: Readable; shown: string; onProgress: (bytes: number) => void }> {
     if (source === '-') {
       const moving = Readable.from(withoutStandstill(body, STANDSTILL_MS), { objectMode: false });
-      return { body: moving, onProgress: () => {} };
+      return { body: moving, shown: source, onProgress: () => {} };
     }
     const download = await this.#parts.registry.download(urlOf(source), o);
     o.progress({ status: `Downloading from ${download.url}` });
@@ -88,7 +88,9 @@ export class Imports {
         progressDetail: { current, ...(total > 0 && { total }) },
         progress: progressBar(current, total),
       });
-    return { body: download.body, onProgress };
+    // no credentials into an image that others will read
+    const shown = source.replace(/^(\w+:\/\/)?[^/@]*@/, '$1');
+    return { body: download.body, shown, onProgress };
   }
 }
 

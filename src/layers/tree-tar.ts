@@ -112,8 +112,8 @@ export class TreeTar {
       const found = fstatSync(fd, { bigint: true });
       this.#put(memberOf('directory', `${path}/`, found, this.#xattrsOf(disk)));
       if (this.#job.kind === 'diff' && isOpaque(disk)) {
-        const member = memberOf('file', `${path}/.wh..wh..opq`, found);
-        this.#put({ ...member, mode: member.mode & 0o777 });
+        const { mode, ...member } = memberOf('file', `${path}/.wh..wh..opq`, found);
+        this.#put({ ...member, mode: mode & 0o777, modifiedAt: { seconds: 0, nanos: 0 } });
       }
       // what is mounted there is another tree
       if (found.dev === this.#device) this.#packInside(fd, path);

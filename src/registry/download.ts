@@ -6,7 +6,7 @@ import { readBounded, type Transport } from './transport.ts';
 
 /** A file that comes from a URL. */
 export interface Download {
-  /** What was asked for. */
+  /** What was asked for, without the credentials in it. */
   readonly url: URL;
   /** Unknown if the server does not say. */
   readonly totalBytes: number | undefined;
@@ -22,10 +22,12 @@ const told = [400, 401, 403, 404];
 /** Gets a file that is in no registry. Failures are in dockerd's words. */
 export async function download(
   transport: Pick<Transport, 'send'>,
-  url: URL,
+  asked: URL,
   o: { stallMs: number; signal: AbortSignal },
 ): Promise<Download> {
-  const answer = await transport.send(url, { isVerified: true, signal: o.signal }).catch((cause: unknown) => {
+  const { url, headers } = withoutCredentials(asked);
+  const outgoing = { headers, isVerified: true, signal: o.signal };
+  const answer = await transport.send(url, outgoing).catch((cause: unknown) => {
     throw failureOf(cause);
   });
   if (answer.status >= 300) {
@@ -55,4 +57,15 @@ async function* whole(
   } finally {
     body.destroy();
   }
+}
+
+/** Credentials go where they belong, and not into messages, logs and images. */
+function withoutCredentials(asked: URL): { url: URL; headers: Record<string, string> } {
+  const url = new URL(asked);
+  const { username, password } = url;
+  url.username = '';
+  url.password = '';
+  if (username === '' && password === '') return { url, headers: {} };
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { url, headers: { authorization: `Basic ${Buffer.from(pair).toString('base64')}` } };
 }
