@@ -225,3 +225,27 @@ test('the CLI lists by patterns', async () => {
   const { stderr } = await engine.docker(['images', '--filter', 'reference=[']);
   assert.match(stderr, /syntax error in pattern/);
 });
+
+test('images made on others: conflicts, history, and parents that go with the last child', async () => {
+  await engine.ok(['run', '--name', 'base', name, 'sh', '-c', 'echo x >/x']);
+  const middle = await engine.ok(['commit', 'base']);
+  await engine.ok(['rm', 'base']);
+  await engine.ok(['run', '--name', 'next', middle, 'sh', '-c', 'echo y >/y']);
+  const top = await engine.ok(['commit', 'next', 'top:1']);
+  await engine.ok(['rm', 'next']);
+  const [listed, all] = [
+    await engine.ok(['images', '-q', '--no-trunc']),
+    await engine.ok(['images', '-aq', '--no-trunc']),
+  ];
+  assert.deepEqual([listed.includes(middle), all.includes(middle)], [false, true]);
+  const history = await engine.ok(['history', '-q', '--no-trunc', 'top:1']);
+  assert.deepEqual(history.split('\n').slice(0, 2), [top, middle]);
+  const { stderr } = await engine.docker(['rmi', '-f', idOf(1)]);
+  const words = `conflict: unable to delete ${shortId(1)} (cannot be forced) - image has dependent child images`;
+  assert.equal(stderr.trim(), `Error response from daemon: ${words}`);
+  assert.equal(await engine.ok(['image', 'inspect', '-f', '{{.Parent}}', top]), middle);
+  const said = await engine.ok(['rmi', 'top:1']);
+  const ids = said.split('\n').filter((line) => line === `Deleted: ${top}` || line === `Deleted: ${middle}`);
+  assert.deepEqual(ids, [`Deleted: ${top}`, `Deleted: ${middle}`]);
+  assert.equal(await current(), idOf(1));
+});
