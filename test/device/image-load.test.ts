@@ -280,7 +280,18 @@ test('what is wrong with an archive is told, and nothing of it stays', async () 
   const manifest = (changed: object) =>
     change(good, 'manifest.json', { content: JSON.stringify([{ ...item, ...changed }]) });
   const whole = archive(good);
+  const layers = JSON.parse(image.bytes.toString()).layers as { size: number }[];
+  const lying = makeImage({
+    layers: image.layers,
+    manifest: { layers: layers.map((layer) => ({ ...layer, size: layer.size + 1 })) },
+  });
+  const sized = JSON.stringify({
+    schemaVersion: 2,
+    manifests: [{ mediaType: image.mediaType, digest: image.digest, size: image.bytes.length + 1 }],
+  });
   const cases: [string, Buffer, RegExp][] = [
+    ['lying layer sizes', archive(layoutMembers([{ image: lying }])), /has \d+ bytes, not \d+$/],
+    ['lying sizes', archive(change(oci, 'index.json', { content: sized })), /has \d+ bytes, not \d+$/],
     ['nothing', Buffer.alloc(0), /^open \/repositories: no such file or directory$/],
     ['no tar', Buffer.from('x'.repeat(2000)), /^invalid tar: /],
     ['cut', whole.subarray(0, whole.indexOf('layer.tar') + 600), /^invalid tar: cut inside/],
