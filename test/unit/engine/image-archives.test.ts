@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -153,6 +155,21 @@ test('a load that is given up in silence ends at once, with nothing left', async
     await world.assertSettled('after the client left');
     assert.deepEqual(await world.records<LeaseRecord>('leases'), []);
     assert.deepEqual(await world.records('layers'), []);
+  }
+});
+
+test('what is wrong is told although the client stalls', async () => {
+  await using world = await World.open();
+  // by the time the layer is taken in, everything that has come has been read
+  const layer = await makeLayer({ noise: randomBytes(100_000) }, { packing: 'none' });
+  const tail = { name: 'tail', content: randomBytes(100_000) };
+  const bytes = archive([{ name: 'layer.tar', content: layer.tar }, { name: '../x' }, tail]);
+  for (const packed of [bytes, gzipSync(bytes), execFileSync('xz', ['-0', '-c'], { input: bytes })]) {
+    const stalling = async function* () {
+      yield packed;
+      await new Promise(() => {});
+    };
+    await assert.rejects(load(world, stalling()), { code: 'INVALID_ARCHIVE' });
   }
 });
 
