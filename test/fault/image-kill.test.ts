@@ -51,7 +51,9 @@ for (const verb of verbs) {
       const outcome = await killDuring(verb, round);
       if (outcome.isDone) done++;
     }
-    t.diagnostic(`${share} kills within ${Math.round(paces.get(verb.name) ?? 0)} ms; ${done} came too late`);
+    t.diagnostic(
+      `${share} kills within ${Math.round(paces.get(verb.name) ?? verb.typicalMs)} ms; ${done} came too late`,
+    );
   });
 }
 

@@ -22,8 +22,9 @@ interface Records {
 /**
  * Everything that is wrong with the images and layers of an engine at rest; empty if all is well. Every listed image
  * can be inspected, and each of its layers, read from its files, hashes to its diff ID; every layer's directory has a
- * record that an image, a container or a living lease names; nothing is staged. `isThorough` has the engine verify all
- * that the layers' tars say, modes, owners and attributes too: a power cut may lose those alone.
+ * record that an image, a container or a living lease names, and `docker system df` counts the same; nothing is
+ * staged. `isThorough` has the engine verify all that the layers' tars say, modes, owners and attributes too: a power
+ * cut may lose those alone.
  */
 export async function faultsOf(engine: TestEngine, { isThorough = false } = {}): Promise<string[]> {
   const records = await recordsOf(engine.dataRoot);
@@ -31,6 +32,7 @@ export async function faultsOf(engine: TestEngine, { isThorough = false } = {}):
     ...(await brokenImages(engine)),
     ...(isThorough ? await unverified(engine) : []),
     ...strayLayers(engine.dataRoot, records),
+    ...(await wrongSum(engine)),
     ...strayParts(engine.dataRoot, records),
     ...(await strayContainers(engine)),
   ];
@@ -120,6 +122,13 @@ function strayLayers(dataRoot: string, records: Records): string[] {
   ];
 }
 
+/** Where `docker system df` and the disk do not agree on what all layers take. */
+async function wrongSum(engine: TestEngine): Promise<string[]> {
+  const { LayersSize } = await engine.json('/system/df?type=image');
+  const onDisk = publishedLayers(engine.dataRoot).reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  return LayersSize === onDisk ? [] : [`system df says ${LayersSize} bytes of layers, the disk ${onDisk}`];
+}
+
 /** Directories of containers that are not listed. */
 async function strayContainers(engine: TestEngine): Promise<string[]> {
   const listed = new Set((await engine.json('/containers/json?all=1')).map(({ Id }: { Id: string }) => Id));
@@ -169,11 +178,12 @@ async function all<T>(entries: AsyncIterable<[string, T]>): Promise<T[]> {
 }
 
 /** The layers that stand finished in `layers/`, whatever the records say. */
-export function publishedLayers(dataRoot: string): { dirId: string; diffId: string }[] {
+export function publishedLayers(dataRoot: string): { dirId: string; diffId: string; sizeBytes: number }[] {
   return readdirSync(join(dataRoot, 'layers')).flatMap((dirId) => {
     try {
-      const { diffId } = JSON.parse(readFileSync(join(dataRoot, 'layers', dirId, 'layer.json'), 'utf8'));
-      return [{ dirId, diffId }];
+      const text = readFileSync(join(dataRoot, 'layers', dirId, 'layer.json'), 'utf8');
+      const { diffId, sizeBytes } = JSON.parse(text);
+      return [{ dirId, diffId, sizeBytes }];
     } catch {
       return [];
     }

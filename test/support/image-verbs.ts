@@ -133,6 +133,42 @@ export const verbs: readonly Verb[] = [
       new Map([...before].filter(([name]) => hasKeeper && name === current)),
   },
   {
+    name: 'commit',
+    typicalMs: 200,
+    isOnce: true,
+    prepare: async ({ engine, name }) => {
+      const run = ['run', '-d', '--name', 'maker', '--net', 'none', name(current)];
+      await engine.ok([
+        ...run,
+        'sh',
+        '-c',
+        'dd if=/dev/urandom of=/made bs=100k count=20 conv=fsync; touch /ready; exec sleep 10000',
+      ]);
+      const isReady = async () => (await engine.docker(['exec', 'maker', 'test', '-e', '/ready'])).code === 0;
+      while (!(await isReady()));
+    },
+    request: ({ name }) => ({
+      method: 'POST',
+      path: `/commit?container=maker&repo=${encodeURIComponent(name('made'))}&tag=1`,
+      headers: { 'content-type': 'application/json' },
+      body: Buffer.from('{}'),
+    }),
+    outcome: (before) => withName(before, 'made:1', NEW),
+    check: async ({ engine, name }) => {
+      const size = ['run', '--rm', '--net', 'none', name('made:1'), 'stat', '-c', '%s', '/made'];
+      assert.equal(
+        await engine.ok(size),
+        `${20 * 100 * 1024}`,
+        'what was committed has the files of its container',
+      );
+    },
+    checkAlways: async ({ engine }) => {
+      const { State } = await engine.json('/containers/maker/json');
+      assert.equal(State.Paused, false, 'a container that is being committed does not stay paused');
+      if (State.Running) await engine.ok(['exec', 'maker', 'true'], { timeoutMs: 20_000 });
+    },
+  },
+  {
     name: 'rollback',
     typicalMs: 6,
     isOnce: true,
