@@ -1,6 +1,7 @@
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import { codeOf, fail } from '../errors.ts';
+import { abortable } from '../lib/locks.ts';
 import type { Connections } from './connections.ts';
 import { brokenOff, flowing } from './flow.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
@@ -120,7 +121,8 @@ export class Transport {
     const { outgoing, proxy } = await this.#connections.open(url, opening);
     const watch = new SilenceWatch(outgoing, { stallMs: this.#stallMs, answerMs: o.answerMs });
     try {
-      const body = await sendOff(outgoing, o, watch);
+      // a request that still waits for its connection says nothing when it is destroyed
+      const body = await abortable(sendOff(outgoing, o, watch), o.signal);
       body.on('error', () => {}); // whoever reads it hears of it there; a discarded one has no reader
       // answered before it had all of the request: the connection is good for nothing more
       if (!outgoing.writableEnded) body.once('close', () => outgoing.destroy());

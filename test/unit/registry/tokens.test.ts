@@ -18,6 +18,8 @@ function reached(challenge: string, isVerified = true): Reached {
 /** A token server that answers what it is told to, and remembers what it was asked. */
 class Server {
   readonly asked: { url: string; headers: Outgoing['headers']; payload: string | undefined }[] = [];
+  /** The registries whose certificates counted. */
+  readonly certificates = new Set<string | undefined>();
   nowMs = 0;
   readonly #answers: object[];
 
@@ -27,7 +29,8 @@ class Server {
 
   readonly tokens = new Tokens({ transport: this, stallMs: 1000, now: () => this.nowMs });
 
-  async send(url: URL, { headers, payload }: Outgoing): Promise<Answer> {
+  async send(url: URL, { headers, payload, certificatesOf }: Outgoing): Promise<Answer> {
+    this.certificates.add(certificatesOf);
     this.asked.push({ url: url.href, headers, payload: payload?.toString() });
     const answer = this.#answers.length > 1 ? this.#answers.shift() : this.#answers[0];
     const body = Readable.from([Buffer.from(JSON.stringify(answer))]) as unknown as Answer['body'];
@@ -53,6 +56,15 @@ test('a token is used until nine tenths of its life are over', async () => {
     server.asked[0]?.url,
     'https://auth.example/token?x=1&service=reg&scope=repository%3Aapp%2Fweb%3Apull',
   );
+});
+
+test('a registry vouches for its token server: its certificates count there, for passwords and identity tokens', async () => {
+  const server = new Server({ token: 'one', refresh_token: 'lasting' });
+  const own = reached(challenge);
+  await server.tokens.authorization(own, ref, bob, { signal });
+  await server.tokens.authorization(own, ref, { identityToken: 'i' }, { signal });
+  assert.equal((await server.tokens.login(own, bob, { signal })).identityToken, 'lasting');
+  assert.deepEqual([...server.certificates], ['reg.example']);
 });
 
 test('those who ask at once share one; a refused one is renewed once, for all', async () => {
