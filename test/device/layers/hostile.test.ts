@@ -5,31 +5,9 @@ import { describe, test } from 'node:test';
 import type { Failure } from '../../../src/errors.ts';
 import { removeTree } from '../../../src/host/files.ts';
 import { getXattr } from '../../../src/host/kernel.ts';
-import { archive, base256, type Member, member } from '../../support/tar-archive.ts';
-import { type Sandbox, sandboxFor, skip } from './sandbox.ts';
-
-/** Issue: nothing is ever written outside the layer's directory, whatever the archive says. A case a test. */
-interface Case {
-  what: string;
-  members: (outside: string) => (Member | Buffer)[];
-  /** What is there afterwards (a subset), or null for what must not be. */
-  tree?: (inside: string) => Record<string, string | null>;
-  /** The message of the refusal. */
-  refused?: RegExp;
-}
-
-const file = (name: string, content = 'x', more: Partial<Member> = {}): Member => ({
-  name,
-  content,
-  ...more,
-});
-const link = (name: string, linkName: string): Member => ({ name, type: '2', linkName });
-const hard = (name: string, linkName: string): Member => ({ name, type: '1', linkName });
-const dir = (name: string, more: Partial<Member> = {}): Member => ({ name, type: '5', ...more });
-
-const FILE = 'file 0644 0:0 "x"';
-const DIR = 'dir 0755 0:0';
-const WHITEOUT = 'char 0000 0:0 0,0';
+import { archive, base256, member } from '../../support/tar-archive.ts';
+import { type Case, DIR, dir, FILE, file, hard, link, run, WHITEOUT } from './hostile-cases.ts';
+import { sandboxFor, skip } from './sandbox.ts';
 
 const cases: Case[] = [
   {
@@ -372,18 +350,6 @@ const cases: Case[] = [
     tree: () => ({ d: DIR, f: FILE }),
   },
 ];
-
-async function run(sandbox: Sandbox, one: Case): Promise<void> {
-  const tar = archive(one.members(sandbox.outside));
-  if (one.refused !== undefined) {
-    await assert.rejects(sandbox.unpack(tar), { code: 'CORRUPT', message: one.refused });
-    return;
-  }
-  await sandbox.unpack(tar);
-  const tree = sandbox.tree();
-  for (const [path, expected] of Object.entries(one.tree?.(sandbox.outside.slice(1)) ?? {}))
-    assert.equal(tree[path] ?? null, expected?.replace('OUTSIDE', sandbox.outside) ?? null, path);
-}
 
 describe('hostile layers', { skip }, () => {
   for (const one of cases) {
