@@ -4,7 +4,9 @@ import { mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { run } from '../../src/host/exec.ts';
+import { digestOf } from '../../src/lib/digest.ts';
 import { boxLayer } from '../support/box-image.ts';
 import { type CliResult, TestEngine } from '../support/engine.ts';
 import { type FaultyProxy, startFaultyProxy } from '../support/faulty-proxy.ts';
@@ -33,7 +35,9 @@ before(async () => {
   const box = await boxLayer();
   slowLayer = await makeBigLayer(20 * MB);
   const dense = await makeLayer({ noise: slowLayer.blob, zeros: Buffer.alloc(120 * MB) });
-  const bomb = await makeLayer({ zeros: Buffer.alloc(200 * MB) });
+  const { tar, diffId } = await makeLayer({ zeros: Buffer.alloc(200 * MB) }, { packing: 'none' });
+  const packed = gzipSync(tar, { level: 9 }); // to a thousandth
+  const bomb: TestLayer = { tar, diffId, blob: packed, digest: digestOf(packed), packing: 'gzip' };
   const crowd = await makeLayer(
     Object.fromEntries(Array.from({ length: 3000 }, (_, at) => [`files/${at}`, 'x'])),
   );
