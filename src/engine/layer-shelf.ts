@@ -363,7 +363,9 @@ export class LayerShelf {
     const left = leases.filter(
       ({ id }) => id !== without.lease && !garbage.leases.some((gone) => gone.id === id),
     );
-    await this.#spools.sweep(new Set(left.flatMap(({ diffIds }) => diffIds)));
+    const here = new Set(layers.filter(({ damage }) => damage === undefined).map(({ diffId }) => diffId));
+    const awaited = left.flatMap(({ diffIds }) => diffIds).filter((diffId) => !here.has(diffId));
+    await this.#spools.sweep(new Set(awaited));
     if (!this.#isClosed) this.#expiry.set(garbage.nextExpiryMs);
     return garbage;
   }

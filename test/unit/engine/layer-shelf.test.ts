@@ -384,23 +384,38 @@ test('a spool that turns out wrong is dropped, and the blob comes once from zero
   await assert.rejects(readdir(join(directory, 'spool')), { code: 'ENOENT' });
 });
 
+/** A blob that breaks off, and is spooled until then. */
+function broken(from: LayerSource): LayerSource {
+  const open = () =>
+    Readable.from(
+      (function* () {
+        for (let i = 0; i < 30; i++) yield Buffer.alloc(100);
+        throw new Error('connection lost');
+      })(),
+    );
+  return { ...from, sizeBytes: 5000, open };
+}
+
 test('spools go with the last lease that names their layer', async (t) => {
   const { shelf, directory } = await open(t);
   const { from } = source('layer');
-  const broken: LayerSource = {
-    ...from,
-    sizeBytes: 5000,
-    open: () =>
-      Readable.from(
-        (function* () {
-          for (let i = 0; i < 30; i++) yield Buffer.alloc(100);
-          throw new Error('connection lost');
-        })(),
-      ),
-  };
   const lease = await shelf.lease([from.diffId], 'test');
-  await assert.rejects(shelf.fetch(broken, lease, quiet()), /connection lost/);
+  await assert.rejects(shelf.fetch(broken(from), lease, quiet()), /connection lost/);
   assert.equal((await readdir(join(directory, 'spool'))).length, 1);
   await shelf.abandon(lease, fail.store('cannot commit', new Error('ENOSPC: no space left on device')));
   await assert.rejects(readdir(join(directory, 'spool')), { code: 'ENOENT' });
+});
+
+test('a spool goes when its layer is here, be the lease as it may', async (t) => {
+  const { shelf, store, directory, count } = await open(t);
+  const { from } = source('layer');
+  const lease = await shelf.lease([from.diffId], 'test');
+  await assert.rejects(shelf.fetch(broken(from), lease, quiet()), /connection lost/);
+  // the daemon before came to record the layer, and no further
+  const { diffId } = from;
+  const record = { diffId, dirId: 'd', sizeBytes: 1, tarBytes: 1, blobs: [], createdAt: '' };
+  await store.commit([store.table<LayerRecord>('layers').put(diffId, record)]);
+  await shelf.collect();
+  await assert.rejects(readdir(join(directory, 'spool')), { code: 'ENOENT' });
+  assert.equal(await count('leases'), 1);
 });
