@@ -1,6 +1,7 @@
 import { fail } from '../errors.ts';
 import { decompressInto } from '../layers/decompression.ts';
 import type { Digest } from '../lib/digest.ts';
+import { Discarded } from '../lib/discarded.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
 import { abortable } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
@@ -19,6 +20,9 @@ import { readLegacyArchive } from './legacy-archive.ts';
 import { readOciLayout } from './oci-layout.ts';
 import type { Progress } from './progress.ts';
 import type { Space } from './space.ts';
+
+/** Packed bytes that may go by before their buffers are collected; unpacked, it is a few times as much. */
+const COLLECT_BYTES = 2 << 20;
 
 /** What loading needs of the rest of the engine. */
 export interface LoadParts {
@@ -186,11 +190,13 @@ async function* interruptible(
   signal: AbortSignal,
 ): AsyncGenerator<Buffer, void, undefined> {
   const pieces = input[Symbol.asyncIterator]();
+  const discarded = new Discarded({ everyBytes: COLLECT_BYTES });
   try {
     for (;;) {
       const { value, done } = await abortable(pieces.next(), signal);
       if (done === true) return;
       yield value;
+      discarded.add(value.length);
     }
   } finally {
     pieces.return?.().catch(() => {}); // not waited for: a piece may be on its way for ever
