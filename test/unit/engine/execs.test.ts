@@ -60,7 +60,7 @@ test('an attached exec: its output, its exit code as soon as the stream ends, wh
   const session = await execs.start(exec, { isTty: false });
   assert.equal(execs.inspect(exec).isRunning, false); // it starts with the session's pump
   const pumped = session.pump(io);
-  await sleep(5);
+  while (!execs.inspect(exec).isRunning) await sleep(5);
   const { isRunning, exitCode, pid } = execs.inspect(exec);
   assert.deepEqual([isRunning, exitCode], [true, undefined]);
   assert.ok(pid > 0);

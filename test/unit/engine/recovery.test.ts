@@ -32,7 +32,7 @@ test('containers run on while the daemon is away, and their ends are still acted
   assert.deepEqual(world.container('c1'), before);
   await world.assertSettled('after the restart');
   world.kernel.end(id, 4);
-  await sleep(20);
+  while (world.container('c1')?.state.status === 'running') await sleep(5);
   assert.deepEqual(
     [world.container('c1')?.state.status, world.container('c1')?.state.exitCode],
     ['exited', 4],
