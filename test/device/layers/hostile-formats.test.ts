@@ -335,6 +335,18 @@ const cases: Case[] = [
     refused: /E2BIG/,
   },
   {
+    what: 'a hard link that changes the owner takes the capabilities away, as the kernel has it',
+    members: () => [
+      file('f', 'x', {
+        pax: {
+          'SCHILY.xattr.security.capability': Buffer.from('0100000200200000000000000000000000000000', 'hex'),
+        },
+      }),
+      { ...hard('h', 'f'), uid: 7 },
+    ],
+    tree: () => ({ f: 'file 0644 7:0 "x"' }),
+  },
+  {
     what: 'a capability that is none',
     members: () => [file('f', 'x', { pax: { 'SCHILY.xattr.security.capability': 'junk' } })],
     refused: /EINVAL/,
