@@ -117,7 +117,7 @@ async function actAndKill(verb: Verb): Promise<{ isDone: boolean }> {
   const { isDone } = await acting;
   const killedMs = performance.now() - began;
   if (isDone) paces.set(verb.name, Math.min(doneMs, 1.5 * pace));
-  else if (killedMs > pace) paces.set(verb.name, 1.2 * pace);
+  else if (killedMs > 0.6 * pace) paces.set(verb.name, 1.3 * pace);
   return { isDone };
 }
 

@@ -57,13 +57,13 @@ const loadRequest = ({ archive }: ImageWorld): ApiRequest => ({
 export const verbs: readonly Verb[] = [
   {
     name: 'pull',
-    typicalMs: 300,
+    typicalMs: 500,
     request: ({ name }) => pullRequest(name('app:v2')),
     outcome: (before, { versions }) => withName(before, 'app:v2', versions.v2.configDigest),
   },
   {
     name: 'update',
-    typicalMs: 300,
+    typicalMs: 500,
     prepare: ({ point, versions }) => point('current', versions.v2),
     request: ({ name }) => pullRequest(name(current)),
     outcome: (before, { versions }) => withName(before, current, versions.v2.configDigest),
@@ -77,7 +77,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'delete',
-    typicalMs: 30,
+    typicalMs: 50,
     isOnce: true,
     prepare: async ({ engine, name }) => {
       await demand(engine, pullRequest(name('app:v2')));
@@ -87,13 +87,13 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'load',
-    typicalMs: 300,
+    typicalMs: 500,
     request: loadRequest,
     outcome: (before, { versions }) => withName(before, 'app:v3', versions.v3.configDigest),
   },
   {
     name: 'push',
-    typicalMs: 300,
+    typicalMs: 250,
     prepare: async ({ engine, name, turn }) => {
       const repo = encodeURIComponent(name(`pushed/${turn}`));
       await demand(engine, { method: 'POST', path: `/images/${name(current)}/tag?repo=${repo}&tag=1` });
@@ -120,7 +120,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'prune',
-    typicalMs: 40,
+    typicalMs: 100,
     isOnce: true,
     prepare: async ({ engine, name }) => {
       await demand(engine, pullRequest(name('app:v2')));
@@ -134,7 +134,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'commit',
-    typicalMs: 200,
+    typicalMs: 400,
     isOnce: true,
     prepare: async ({ engine, name }) => {
       const run = ['run', '-d', '--name', 'maker', '--net', 'none', name(current)];
@@ -182,7 +182,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'repair',
-    typicalMs: 800,
+    typicalMs: 1200,
     startsDamaged: true,
     prepare: async ({ engine, name, versions }) => {
       await demand(engine, pullRequest(name('app:v2')));
@@ -193,7 +193,7 @@ export const verbs: readonly Verb[] = [
   },
   {
     name: 'pull, load, tag and update at once',
-    typicalMs: 500,
+    typicalMs: 900,
     prepare: ({ point, versions }) => point('current', versions.v2),
     request: (world) => {
       const pulls = ['app:v2', current].map((name) => pullRequest(world.name(name)));
