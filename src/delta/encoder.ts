@@ -25,14 +25,15 @@ const MOST_PACKING = 3;
 
 /**
  * Makes a delta. The same inputs give the same bytes. `quality` is brotli's, 0 to 11: 11 costs a multiple of 9 and
- * saves a tenth; `jobs` is how many columns are compressed at once. `keep` gets each frame in order; what it kept is to be put behind the header that this resolves to.
+ * saves a tenth; `jobs` is how many columns are compressed at once. `keep` gets each frame in order, and
+ * the bytes of tar that it makes; what it kept is to be put behind the header that this resolves to.
  */
 export async function encodeDelta(o: {
   base: readonly LayerTar[];
   target: DeltaTarget;
   quality: number;
   jobs: number;
-  keep: (frame: Buffer) => Promise<void> | void;
+  keep: (frame: Buffer, outputBytes: number) => Promise<void> | void;
   signal: AbortSignal;
 }): Promise<Buffer> {
   const { layers: targets, ...target } = o.target;
@@ -55,7 +56,7 @@ export async function encodeDelta(o: {
     for await (const { packed, outputBytes } of framesOf(layer, { ...o, base, index, windows, pack })) {
       // what a device would make of it, made here: nobody gets a delta that does not lead to its target
       runFrame(packed, outputBytes, { source: base, windows, sink: (bytes) => hash.update(bytes) });
-      await o.keep(packed);
+      await o.keep(packed, outputBytes);
       frames.push([packed.length, outputBytes, frameHash(packed)]);
     }
     if (`sha256:${hash.digest('hex')}` !== layer.diffId)

@@ -107,8 +107,15 @@ export class Destination {
     return this.upload(() => Readable.from([bytes]), step);
   }
 
-  /** Puts a manifest under a tag. Every blob that it names must be there. */
-  async putManifest(tag: string, o: { bytes: Buffer; mediaType: string }, step: Step): Promise<void> {
+  /**
+   * Puts a manifest under a tag. Every blob that it names must be there. Says whether the registry lists it with the
+   * manifest that is its subject, if it has one (OCI distribution-spec v1.1, Pushing Manifests with Subject).
+   */
+  async putManifest(
+    tag: string,
+    o: { bytes: Buffer; mediaType: string },
+    step: Step,
+  ): Promise<{ isListed: boolean }> {
     const digest = digestOf(o.bytes);
     const headers = { 'content-type': o.mediaType };
     const path = `manifests/${tag}`;
@@ -116,6 +123,7 @@ export class Destination {
       this.#send({ method: 'PUT', path, headers, payload: o.bytes, answerMs: this.#answerMs }, step),
     ).catch(rethrowFailure);
     if (isOther(answer, digest)) throw fail.verification('manifest', digest);
+    return { isListed: answer.headers['oci-subject'] !== undefined };
   }
 
   get #answerMs(): number {

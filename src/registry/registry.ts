@@ -12,7 +12,7 @@ import { Certificates } from './certificates.ts';
 import { Client } from './client.ts';
 import { Connections } from './connections.ts';
 import { Destination } from './destination.ts';
-import { type Asking, Documents } from './documents.ts';
+import { type Asking, type Document, Documents } from './documents.ts';
 import { type Download, download } from './download.ts';
 import { Hosts, type Source } from './hosts.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
@@ -142,6 +142,21 @@ export class Registry {
     return this.#documents
       .fromSources(asking, (source) => this.#resolveAt(source, asking, platform, isPlatformStrict))
       .catch(rethrowFailure);
+  }
+
+  /** A manifest of any kind, unread; undefined if the repository has none by that name. */
+  async manifest(
+    ref: Reference,
+    o: { auth?: RegistryAuth; signal: AbortSignal },
+  ): Promise<Document | undefined> {
+    const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    const name = ref.digest ?? ref.tag ?? 'latest';
+    return this.#documents
+      .fromSources(asking, (source) => this.#documents.manifest(source, asking, name))
+      .catch((cause: unknown) => {
+        if (cause instanceof Setback && cause.status === 404) return undefined;
+        throw failureOf(cause);
+      });
   }
 
   /** A file from anywhere, with the same limits on silence and the same redirects. */

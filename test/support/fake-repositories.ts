@@ -58,6 +58,7 @@ export class FakeRepositories {
       },
       putManifest: async (tag, manifest) => {
         repository.manifests.set(tag, manifest);
+        return { isListed: false };
       },
     };
   }
