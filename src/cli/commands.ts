@@ -39,6 +39,22 @@ const nodeFlags: Option = {
   takes: 'switch',
   about: "Print only Node's memory flags for the board",
 };
+/** Of every command that reads images by itself. */
+const sources: readonly Option[] = [
+  {
+    name: 'platform',
+    takes: 'value',
+    argument: 'PLATFORM',
+    about: 'Of images for several platforms, the one for this: linux/arm64; default: this machine',
+  },
+  {
+    name: 'insecure-registry',
+    takes: 'values',
+    argument: 'HOST',
+    about: 'A registry without TLS, or without a certificate that can be verified; may be repeated',
+  },
+];
+const imageForms = 'REF in a registry, oci:DIR[:TAG] or docker-archive:FILE';
 
 export const commands: readonly Command[] = [
   {
@@ -61,6 +77,49 @@ export const commands: readonly Command[] = [
     operands: [],
     options: [json, nodeFlags],
     run: async (call, terminal) => (await import('./board.ts')).detectThisBoard(call, terminal),
+  },
+  {
+    words: ['delta', 'create'],
+    about: 'Make the delta that leads from one image to another',
+    operands: [
+      {
+        name: 'IMAGE',
+        about: `BASE and TARGET, each a ${imageForms}; with --from-tags TARGET alone`,
+        isMany: true,
+      },
+    ],
+    options: [
+      { name: 'output', short: 'o', takes: 'value', argument: 'FILE', about: 'Write the delta to this file' },
+      { name: 'push', takes: 'switch', about: "Push the delta to the target's repository" },
+      {
+        name: 'from-tags',
+        takes: 'value',
+        argument: 'N',
+        about: "With --push: one delta from each of the N newest earlier images of the target's repository",
+      },
+      {
+        name: 'min-saving',
+        takes: 'value',
+        argument: 'PERCENT',
+        about:
+          'A delta that saves less than this of what a pull would fetch is not kept, and if none is, the exit code is 3; default: 30',
+      },
+      {
+        name: 'quality',
+        takes: 'value',
+        argument: '0-11',
+        about: 'How hard to compress: 11, the default, takes a multiple of the time of 9 and saves a tenth',
+      },
+      {
+        name: 'jobs',
+        takes: 'value',
+        argument: 'N',
+        about: 'Compressors at once, of up to 50 MB each; default: one a processor, at most 4',
+      },
+      json,
+      ...sources,
+    ],
+    run: async (call, terminal) => (await import('./delta-create.ts')).createDeltas(call, terminal),
   },
   {
     words: ['images'],

@@ -64,6 +64,12 @@ test('the programs start from any directory, through links, with their arguments
   assert.equal(run(join(home, 'two'), ['board', 'a b']).stdout, `|${home}/dist/skerry.js board a b\n`);
 });
 
+test('what makes deltas gets less memory than Node and glibc would take', () => {
+  const home = install();
+  const { stdout } = run(join(home, 'scripts/skerry'), ['delta', 'create', 'a b']);
+  assert.equal(stdout, `2|--max-semi-space-size=1 ${home}/dist/skerry.js delta create a b\n`);
+});
+
 test("the daemon gets little memory, or what the board's profile says", () => {
   const home = install();
   const skerryd = join(home, 'scripts/skerryd');

@@ -1,0 +1,161 @@
+import { copyFile, rename, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { fail } from '../errors.ts';
+import type { Arguments } from '../lib/arguments.ts';
+import { shortDigest } from '../lib/digest.ts';
+import { formatBytes } from '../lib/progress-bar.ts';
+import { familiarString } from '../lib/reference.ts';
+import { numberOf, textOf, withSources } from './delta-context.ts';
+import { type DeltaPlan, makeDelta, planDelta, unpackLayers } from './delta-making.ts';
+import { type PushedDelta, pushDelta } from './delta-push.ts';
+import { earlierImages } from './earlier-tags.ts';
+import { ProgressLine } from './progress-line.ts';
+import { openImage, type SourceContext, type SourceImage } from './source-image.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The exit code for deltas that save too little to be kept. */
+const TOO_LITTLE = 3;
+/** Each may take 50 MB at the best quality. */
+const MOST_DEFAULT_JOBS = 4;
+
+interface Wish {
+  readonly output: string | undefined;
+  readonly isPushing: boolean;
+  readonly fromTags: number;
+  readonly quality: number;
+  readonly jobs: number;
+  /** Per cent. */
+  readonly minSaving: number;
+  readonly isJson: boolean;
+}
+
+interface Made {
+  readonly plan: DeltaPlan;
+  readonly bytes: number;
+  /** Per cent of the full bytes. */
+  readonly saving: number;
+  readonly isKept: boolean;
+  readonly pushed?: PushedDelta | undefined;
+  readonly seconds: number;
+}
+
+/** Makes one delta, or one from each of several earlier images. The exit code is 3 if none saves enough. */
+export async function createDeltas(call: Arguments, terminal: Terminal): Promise<number> {
+  const wish = wishOf(call);
+  return withSources(call, terminal, async (context) => {
+    const target = await openImage(call.rest.at(-1) ?? '', context);
+    if (wish.isPushing && target.ref === undefined)
+      throw fail.config('--push needs a target that is in a registry');
+    const bases = await basesOf(call, wish, target, context);
+    const all: Made[] = [];
+    for (const base of bases) {
+      const made = await createDelta(planDelta(base, target), wish, context, terminal);
+      all.push(made);
+      if (!wish.isJson) terminal.stdout.write(describe(made, wish));
+    }
+    const facts = all.map((made) => factsOf(made, wish));
+    if (wish.isJson) terminal.stdout.write(`${JSON.stringify(facts, undefined, 2)}\n`);
+    return all.length === 0 || all.some(({ isKept }) => isKept) ? 0 : TOO_LITTLE;
+  });
+}
+
+function wishOf({ values, rest }: Arguments): Wish {
+  const wish: Wish = {
+    output: textOf(values, 'output'),
+    isPushing: values.get('push') === true,
+    fromTags: numberOf(values, 'from-tags', { fallback: 0, least: 1, most: 100 }),
+    quality: numberOf(values, 'quality', { fallback: 11, least: 0, most: 11 }),
+    jobs: numberOf(values, 'jobs', {
+      fallback: Math.min(availableParallelism(), MOST_DEFAULT_JOBS),
+      least: 1,
+      most: 64,
+    }),
+    minSaving: numberOf(values, 'min-saving', { fallback: 30, least: 0, most: 100 }),
+    isJson: values.get('json') === true,
+  };
+  if ((wish.output !== undefined) === wish.isPushing) throw fail.config('give either --output or --push');
+  if (wish.fromTags > 0 && !wish.isPushing) throw fail.config('--from-tags needs --push');
+  if (rest.length !== (wish.fromTags > 0 ? 1 : 2))
+    throw fail.config('name BASE and TARGET, or TARGET alone with --from-tags');
+  return wish;
+}
+
+async function basesOf(
+  { rest }: Arguments,
+  { fromTags }: Wish,
+  target: SourceImage,
+  context: SourceContext,
+): Promise<SourceImage[]> {
+  if (fromTags === 0) return [await openImage(rest[0] ?? '', context)];
+  const bases = await earlierImages(target, fromTags, context);
+  if (bases.length === 0) throw fail.config(`${target.name}: its repository has no earlier image`);
+  return bases;
+}
+
+async function createDelta(
+  plan: DeltaPlan,
+  wish: Wish,
+  context: SourceContext,
+  { stderr }: Terminal,
+): Promise<Made> {
+  const { workspace, signal } = context;
+  const startedMs = Date.now();
+  const layers = [...plan.sources, ...plan.missing];
+  const packedBytes = layers.reduce((sum, layer) => sum + layer.packedBytes, 0);
+  const fetch = async () => {
+    using progress = new ProgressLine(stderr, 'reading layers', packedBytes);
+    const tars = await unpackLayers(layers, workspace, { progress, signal });
+    return { sources: tars.slice(0, plan.sources.length), missing: tars.slice(plan.sources.length) };
+  };
+  const tars = await fetch();
+  const tarBytes = tars.missing.reduce((sum, tar) => sum + tar.tarBytes, 0);
+  using progress = new ProgressLine(stderr, 'encoding', tarBytes);
+  const { quality, jobs } = wish;
+  const delta = await makeDelta(plan, tars, { workspace, quality, jobs, progress, signal });
+  const saving = plan.fullBytes === 0 ? 0 : 100 * (1 - delta.bytes / plan.fullBytes);
+  const isKept = plan.missing.length > 0 && saving >= wish.minSaving;
+  if (isKept && wish.output !== undefined) await publish(delta.path, wish.output);
+  const pushed = isKept && wish.isPushing ? await pushDelta(plan, delta, context) : undefined;
+  await rm(delta.path);
+  return { plan, bytes: delta.bytes, saving, isKept, pushed, seconds: (Date.now() - startedMs) / 1000 };
+}
+
+/** The whole file or none of it. */
+async function publish(from: string, to: string): Promise<void> {
+  const part = `${to}.part-${process.pid}`;
+  try {
+    await copyFile(from, part);
+    await rename(part, to);
+  } catch (cause) {
+    await rm(part, { force: true });
+    throw fail.host(`cannot write ${to}`, cause);
+  }
+}
+
+function describe({ plan, bytes, saving, isKept, pushed, seconds }: Made, wish: Wish): string {
+  const { base, target, missing, sharedCount, fullBytes } = plan;
+  const images = `${base.name} (${shortDigest(base.id)}) -> ${target.name} (${shortDigest(target.id)})\n`;
+  if (missing.length === 0) return `${images}  the base has every layer of the target: no delta is needed\n`;
+  const layers = `  layers: ${missing.length} to make, ${sharedCount} that the base has\n`;
+  const sizes = `${formatBytes(bytes)} instead of ${formatBytes(fullBytes)}`;
+  const figures = `  ${sizes}: ${Math.floor(saving * 10) / 10} % saved, in ${seconds.toFixed(1)} s\n`;
+  const where = pushed === undefined ? wish.output : `${familiarString(pushed.ref)}@${pushed.digest}`;
+  const outcome = isKept ? `  written to ${where}\n` : `  not kept: it saves less than ${wish.minSaving} %\n`;
+  return images + layers + figures + outcome;
+}
+
+function factsOf({ plan, bytes, saving, isKept, pushed, seconds }: Made, { output }: Wish): object {
+  const factsOfImage = ({ name, id, manifest }: SourceImage) => ({ name, id, manifest: manifest.digest });
+  return {
+    base: factsOfImage(plan.base),
+    target: factsOfImage(plan.target),
+    layers: plan.missing.map(({ diffId, packedBytes }) => ({ diffId, fullBytes: packedBytes })),
+    fullBytes: plan.fullBytes,
+    deltaBytes: bytes,
+    savedPercent: Number(saving.toFixed(2)),
+    isKept,
+    ...(isKept && output !== undefined && { output }),
+    ...(pushed && { pushed: familiarString(pushed.ref), digest: pushed.digest }),
+    seconds,
+  };
+}

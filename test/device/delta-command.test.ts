@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
+import { after, before, test } from 'node:test';
+import { deltaTag, parseDeltaManifest, parseReferrers, referrersTag } from '../../src/lib/delta-artifact.ts';
+import { writeLayout } from '../support/layouts.ts';
+import { enterOwnNetwork } from '../support/network.ts';
+import { registryUser, startRegistry, type TestRegistry } from '../support/registry.ts';
+import { makeImage, makeLayer, push, type TestImage } from '../support/registry-images.ts';
+
+/** `skerry delta`, as a pipeline runs it: images in a registry and in files, no daemon. */
+let directory: string;
+let registry: TestRegistry;
+let v1: TestImage;
+let v2: TestImage;
+let other: TestImage;
+
+const skerry = resolve(import.meta.dirname, '../../scripts/skerry');
+const created = (day: string) => ({ configFile: { created: `2026-01-${day}T00:00:00Z` } });
+
+function start(argv: readonly string[], env: Record<string, string> = {}) {
+  const temporary = join(directory, 'tmp');
+  return spawn(skerry, ['delta', ...argv], { env: { ...process.env, TMPDIR: temporary, ...env } });
+}
+
+async function run(argv: readonly string[], env: Record<string, string> = {}) {
+  const child = start(argv, env);
+  const [stdout, stderr, [code]] = await Promise.all([
+    textOf(child.stdout),
+    textOf(child.stderr),
+    once(child, 'close'),
+  ]);
+  assert.deepEqual(readdirSync(join(directory, 'tmp')), [], 'the temporary directory is empty');
+  return { code: Number(code), stdout, stderr };
+}
+
+async function ok(argv: readonly string[], env: Record<string, string> = {}): Promise<string> {
+  const { code, stdout, stderr } = await run(argv, env);
+  assert.equal(code, 0, stderr);
+  return stdout;
+}
+
+async function manifest(tag: string): Promise<Buffer> {
+  const accept = 'application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json';
+  const answer = await fetch(`http://${registry.host}/v2/app/manifests/${tag}`, { headers: { accept } });
+  assert.equal(answer.status, 200, tag);
+  return Buffer.from(await answer.arrayBuffer());
+}
+
+before(async () => {
+  await enterOwnNetwork();
+  directory = await mkdtemp(join(tmpdir(), 'skt-delta-'));
+  await mkdir(join(directory, 'tmp'));
+  const system = await makeLayer({ 'etc/motd': 'hello\n', 'lib/shared': randomBytes(200_000) });
+  const program = randomBytes(300_000);
+  const changed = Buffer.from(program);
+  changed.fill('changed', 1000, 1100);
+  const old = await makeLayer({ 'bin/app': program, 'etc/version': '1\n' });
+  const young = await makeLayer({ 'bin/app': changed, 'etc/version': '2\n' }, { packing: 'zstd' });
+  v1 = makeImage({ layers: [system, old], ...created('01') });
+  v2 = makeImage({ layers: [system, young], ...created('02') });
+  other = makeImage({ layers: [await makeLayer({ other: randomBytes(200_000) })], ...created('03') });
+  for (const [name, image] of Object.entries({ v1, v2, other }))
+    await writeLayout(join(directory, name), [{ image }]);
+  registry = await startRegistry();
+  await push(registry.host, 'app', ['1.0', 'stable'], v1);
+  await push(registry.host, 'app', ['1.1'], v2);
+  await push(registry.host, 'app', ['1.2'], other);
+});
+
+after(async () => {
+  await registry[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true });
+});
+
+const layout = (name: string) => `oci:${join(directory, name)}`;
+
+test('create: a delta between layouts says what it saves, and is the same each time', async () => {
+  const paths = ['a.delta', 'b.delta'].map((name) => join(directory, name));
+  const images = [layout('v1'), layout('v2')];
+  const said = await ok(['create', ...images, '--output', paths[0] ?? '']);
+  assert.match(said, /layers: 1 to make, 1 that the base has/);
+  assert.match(said, /instead of 300\.?\d*kB: 99\.\d % saved/);
+  const [facts] = JSON.parse(await ok(['create', ...images, '-o', paths[1] ?? '', '--json', '--jobs', '1']));
+  assert.equal(facts.target.id, v2.configDigest);
+  assert.equal(facts.fullBytes, v2.layers[1]?.blob.length);
+  assert.equal(facts.deltaBytes, statSync(paths[0] ?? '').size);
+  const [first, second] = await Promise.all(paths.map((path) => readFile(path)));
+  assert.ok(first !== undefined && second !== undefined && first.equals(second));
+});
+
+test('create: a delta that saves too little is not kept, and the exit code says so', async () => {
+  const output = join(directory, 'none.delta');
+  const { code, stdout } = await run(['create', layout('v1'), layout('other'), '--output', output]);
+  assert.equal(code, 3);
+  assert.match(stdout, /not kept: it saves less than 30 %/);
+  assert.equal(existsSync(output), false);
+});
+
+test('create: what is wrong with the command line or an image is said, with exit code 1', async () => {
+  const cases: [string[], RegExp][] = [
+    [['create', layout('v1'), layout('v2')], /give either --output or --push/],
+    [['create', layout('v1'), layout('v2'), '--push'], /--push needs a target that is in a registry/],
+    [['create', layout('v1'), '-o', 'x'], /name BASE and TARGET/],
+    [['create', layout('v1'), layout('v2'), '-o', 'x', '--quality', '12'], /must be from 0 to 11/],
+    [['create', layout('nowhere'), layout('v2'), '-o', 'x'], /index\.json is missing/],
+    [['create', `${registry.host}/app:9`, layout('v2'), '-o', 'x'], /manifest unknown/],
+  ];
+  for (const [argv, message] of cases) {
+    const { code, stderr } = await run(argv);
+    assert.equal(code, 1, argv.join(' '));
+    assert.match(stderr, message);
+  }
+});
+
+test('create --push: the delta lies beside its target, under its tag and in the list of referrers', async () => {
+  const [target, base] = [`${registry.host}/app:1.1`, `${registry.host}/app:1.0`];
+  assert.match(await ok(['create', base, target, '--push']), /written to 127\.0\.0\.1:\d+\/app:delta-/);
+  const tag = deltaTag(v2.digest, v1.configDigest);
+  const bytes = await manifest(tag);
+  const artifact = parseDeltaManifest(bytes);
+  assert.deepEqual(artifact.facts, {
+    baseId: v1.configDigest,
+    baseManifest: v1.digest,
+    targetId: v2.configDigest,
+    targetManifest: v2.digest,
+    fullBytes: v2.layers[1]?.blob.length,
+  });
+  const list = await manifest(referrersTag(v2.digest));
+  assert.deepEqual(
+    parseReferrers(list).map(({ facts }) => facts),
+    [artifact.facts],
+  );
+  await ok(['create', base, target, '--push']);
+  assert.deepEqual([await manifest(tag), await manifest(referrersTag(v2.digest))], [bytes, list]);
+});
+
+test('create --from-tags: from the images before it, each once, and never from what is no image', async () => {
+  const facts = JSON.parse(
+    await ok(['create', `${registry.host}/app:1.1`, '--from-tags', '3', '--push', '--json']),
+  );
+  assert.deepEqual(
+    facts.map(({ base }: { base: { id: string } }) => base.id),
+    [v1.configDigest],
+  );
+});
+
+test('create: with the credentials of docker login, and not without', async () => {
+  await using guarded = await startRegistry({ isPasswordWanted: true, storage: registry.storage });
+  const { username, password } = registryUser;
+  const auth = Buffer.from(`${username}:${password}`).toString('base64');
+  await writeFile(join(directory, 'config.json'), JSON.stringify({ auths: { [guarded.host]: { auth } } }));
+  const argv = ['create', `${guarded.host}/app:1.0`, `${guarded.host}/app:1.1`, '--push'];
+  assert.match((await run(argv, { DOCKER_CONFIG: '/nowhere' })).stderr, /no basic auth credentials/);
+  await ok(argv, { DOCKER_CONFIG: directory });
+});
+
+test('create: a signal ends it and leaves nothing', async () => {
+  const output = join(directory, 'interrupted.delta');
+  const child = start(['create', layout('v1'), layout('other'), '-o', output]);
+  const closed = once(child, 'close');
+  await once(child.stderr, 'data');
+  child.kill('SIGINT');
+  const [code] = await closed;
+  assert.equal(code, 130);
+  assert.deepEqual(readdirSync(join(directory, 'tmp')), []);
+  assert.equal(existsSync(output), false);
+});
