@@ -45,6 +45,8 @@ export const PIECE_BYTES = 64 << 10;
 /** So many bytes change together: the size of most addresses in programs. */
 export const CHANGE_BYTES = 4;
 
+const DAMAGED = 'delta: ';
+
 export type ColumnReaders = Readonly<Record<ColumnName, VarintReader>>;
 export type ColumnWriters = Readonly<Record<ColumnName, VarintWriter>>;
 
@@ -75,13 +77,13 @@ export async function packFrame(
 
 /** The columns of a frame. Throws `CORRUPT` for what cannot be one. */
 export function unpackFrame(frame: Buffer): ColumnReaders {
-  const head = new VarintReader(frame);
+  const head = new VarintReader(frame, DAMAGED);
   const sizes = columnNames.map((name) => ({ name, plainBytes: head.next(), packedBytes: head.next() }));
   if (sizes.reduce((sum, { plainBytes }) => sum + plainBytes, 0) > MAX_COLUMN_BYTES)
     throw fail.corrupt('delta: a frame is too large');
   const entries = sizes.map(({ name, plainBytes, packedBytes }) => {
     const packed = head.take(packedBytes);
-    return [name, new VarintReader(decompress(packed, plainBytes))] as const;
+    return [name, new VarintReader(decompress(packed, plainBytes), DAMAGED)] as const;
   });
   if (!head.isDone) throw fail.corrupt('delta: a frame is longer than it says');
   return Object.fromEntries(entries) as Record<ColumnName, VarintReader>;

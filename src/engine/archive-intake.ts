@@ -4,6 +4,7 @@ import { Failure, fail } from '../errors.ts';
 import { type Compression, compressionOf } from '../layers/decompression.ts';
 import { type Digest, digestOf } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
+import { peek } from '../lib/peek.ts';
 import { progressBar } from '../lib/progress-bar.ts';
 import { BLOCK_BYTES, isZeroBlock, parseHeader, type TarEntry } from '../lib/tar.ts';
 import { readTar } from '../lib/tar-reader.ts';
@@ -107,7 +108,7 @@ export class ArchiveIntake implements AsyncDisposable {
   }
 
   async #take(path: string, { size }: TarEntry, content: AsyncIterable<Buffer>): Promise<ArchiveMember> {
-    const { head, whole } = await peek(content);
+    const { head, whole } = await peek(content, BLOCK_BYTES);
     const blob = promisedDigest(path);
     const compression = compressionOf(head);
     if (compression !== 'none' || isTar(head)) {
@@ -185,22 +186,6 @@ function shortName(path: string): string {
       .split('/')
       .at(-1) ?? ''
   ).slice(0, 12);
-}
-
-/** The first bytes, a tar's header if it is one, and all of it. */
-async function peek(content: AsyncIterable<Buffer>): Promise<{ head: Buffer; whole: AsyncIterable<Buffer> }> {
-  const pieces = content[Symbol.asyncIterator]();
-  let head = Buffer.alloc(0);
-  while (head.length < BLOCK_BYTES) {
-    const { value, done } = await pieces.next();
-    if (done === true) break;
-    head = Buffer.concat([head, value]);
-  }
-  const whole = async function* () {
-    if (head.length > 0) yield head;
-    yield* { [Symbol.asyncIterator]: () => pieces };
-  };
-  return { head, whole: whole() };
 }
 
 function isTar(head: Buffer): boolean {

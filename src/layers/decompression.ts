@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import zlib from 'node:zlib';
 import { codeOf, fail, messageOf } from '../errors.ts';
+import { peek } from '../lib/peek.ts';
 import { ZstdFrames } from '../lib/zstd-frames.ts';
 
 /** How bytes are packed; `auto` looks at the first of them. */
@@ -65,18 +66,8 @@ const marks: readonly (readonly [PackedBy, RegExp])[] = [
 
 /** What is neither of these is a plain tar, or will show that it is not. */
 async function detect(input: AsyncIterable<Buffer>): Promise<[PackedBy | 'none', AsyncIterable<Buffer>]> {
-  const pieces = input[Symbol.asyncIterator]();
-  let head = Buffer.alloc(0);
-  while (head.length < HEAD_BYTES) {
-    const { value, done } = await pieces.next();
-    if (done === true) break;
-    head = Buffer.concat([head, value]);
-  }
-  const whole = async function* () {
-    if (head.length > 0) yield head;
-    yield* { [Symbol.asyncIterator]: () => pieces };
-  };
-  return [compressionOf(head), whole()];
+  const { head, whole } = await peek(input, HEAD_BYTES);
+  return [compressionOf(head), whole];
 }
 
 /** Node has zstd since 22.15; 32-bit ARM runs 20.11. */

@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { inflateRawSync } from 'node:zlib';
 import { Failure, fail, messageOf } from '../errors.ts';
+import { VarintReader } from '../lib/varints.ts';
 import { diskPath, nameOf, nameText } from './layer-paths.ts';
 
 /**
@@ -46,40 +47,10 @@ const READ_FLAGS = O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK;
 const STREAM_BYTES = 256 << 10;
 const STREAM_MS = 5;
 
-/** Reads the varints of one buffer, in order. */
-class Varints {
-  readonly bytes: Buffer;
-  at = 0;
-
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-
-  get isDone(): boolean {
-    return this.at >= this.bytes.length;
-  }
-
-  next(): number {
-    let value = 0;
-    for (let scale = 1; ; scale *= 0x80) {
-      const byte = this.bytes[this.at++];
-      if (byte === undefined || scale > Number.MAX_SAFE_INTEGER) throw damaged('a number is cut');
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) break;
-    }
-    if (!Number.isSafeInteger(value)) throw damaged('a number is too large');
-    return value;
-  }
-
-  take(length: number): Buffer {
-    if (length > this.bytes.length - this.at) throw damaged('a segment is cut');
-    this.at += length;
-    return this.bytes.subarray(this.at - length, this.at);
-  }
-}
+const DAMAGED = 'layer data is damaged: ';
 
 function damaged(what: string, cause?: unknown): Failure {
-  return fail.corrupt(`layer data is damaged: ${what}`, cause);
+  return fail.corrupt(`${DAMAGED}${what}`, cause);
 }
 
 interface Chunk {
@@ -178,7 +149,7 @@ export class TarSplit {
     const indexStart = footer.readUIntLE(0, 6);
     const indexBytes = footer.readUInt32LE(6);
     if (indexStart + indexBytes + FOOTER_BYTES !== size) throw damaged('the index is not in its place');
-    const index = new Varints(inflateRawSync(this.#pread(indexStart, indexBytes)));
+    const index = new VarintReader(inflateRawSync(this.#pread(indexStart, indexBytes)), DAMAGED);
     const chunks: Chunk[] = [];
     let tarStart = 0;
     let fileStart = MAGIC.length;
@@ -255,7 +226,7 @@ export class TarSplit {
 }
 
 function parseSegments(bytes: Buffer, chunk: Chunk): Segment[] {
-  const fields = new Varints(bytes);
+  const fields = new VarintReader(bytes, DAMAGED);
   const segments: Segment[] = [];
   let tarStart = chunk.tarStart;
   while (!fields.isDone) {

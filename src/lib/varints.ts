@@ -5,10 +5,13 @@ import { fail } from '../errors.ts';
  */
 export class VarintReader {
   readonly #bytes: Buffer;
+  readonly #prefix: string;
   #at = 0;
 
-  constructor(bytes: Buffer) {
+  /** `prefix` begins the message of what is wrong. */
+  constructor(bytes: Buffer, prefix: string) {
     this.#bytes = bytes;
+    this.#prefix = prefix;
   }
 
   get isDone(): boolean {
@@ -20,11 +23,11 @@ export class VarintReader {
     let value = 0;
     for (let scale = 1; ; scale *= 0x80) {
       const byte = this.#bytes[this.#at++];
-      if (byte === undefined || scale > Number.MAX_SAFE_INTEGER) throw fail.corrupt('a number is cut');
+      if (byte === undefined || scale > Number.MAX_SAFE_INTEGER) throw this.#corrupt('a number is cut');
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) break;
     }
-    if (!Number.isSafeInteger(value)) throw fail.corrupt('a number is too large');
+    if (!Number.isSafeInteger(value)) throw this.#corrupt('a number is too large');
     return value;
   }
 
@@ -41,9 +44,13 @@ export class VarintReader {
 
   /** That many bytes as they are, lent. Throws `CORRUPT` if there are fewer. */
   take(length: number): Buffer {
-    if (length > this.#bytes.length - this.#at) throw fail.corrupt('a part is cut');
+    if (length > this.#bytes.length - this.#at) throw this.#corrupt('a part is cut');
     this.#at += length;
     return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  #corrupt(what: string): Error {
+    return fail.corrupt(`${this.#prefix}${what}`);
   }
 }
 

@@ -1,27 +1,9 @@
 import type { CreateRequest } from '../../src/engine/container-checks.ts';
+import { emptyConfig } from '../../src/engine/image-making.ts';
 import type { ContainerConfig, HostConfig } from '../../src/engine/model.ts';
 
 /** What a client asks for that asks for nothing. */
-export const plainConfig: ContainerConfig = {
-  hostname: '',
-  domainname: '',
-  user: '',
-  attachStdin: false,
-  attachStdout: false,
-  attachStderr: false,
-  exposedPorts: null,
-  tty: false,
-  openStdin: false,
-  stdinOnce: false,
-  env: null,
-  cmd: null,
-  image: 'app',
-  volumes: null,
-  workingDir: '',
-  entrypoint: null,
-  onBuild: null,
-  labels: null,
-};
+export const plainConfig: ContainerConfig = { ...emptyConfig(), image: 'app' };
 
 export const plainHostConfig: HostConfig = {
   binds: null,

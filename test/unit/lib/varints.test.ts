@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { VarintReader, VarintWriter } from '../../../src/lib/varints.ts';
 
-const isCorrupt = { code: 'CORRUPT' };
+const isCorrupt = { code: 'CORRUPT', message: /^test: / };
 
 test('numbers, signed ones and bytes come back in order', () => {
   const entry = fc.oneof(
@@ -19,7 +19,7 @@ test('numbers, signed ones and bytes come back in order', () => {
         else if (kind === 'signed') writer.putSigned(value);
         else writer.putBytes(value);
       }
-      const reader = new VarintReader(writer.toBuffer());
+      const reader = new VarintReader(writer.toBuffer(), '');
       for (const { kind, value } of entries) {
         if (kind === 'plain') assert.equal(reader.next(), value);
         else if (kind === 'signed') assert.equal(reader.nextSigned(), value);
@@ -32,6 +32,6 @@ test('numbers, signed ones and bytes come back in order', () => {
 
 test('what is cut or too large is corrupt', () => {
   for (const bytes of [[], [0x80], [0xff, 0xff], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]])
-    assert.throws(() => new VarintReader(Buffer.from(bytes)).next(), isCorrupt);
-  assert.throws(() => new VarintReader(Buffer.alloc(2)).take(3), isCorrupt);
+    assert.throws(() => new VarintReader(Buffer.from(bytes), 'test: ').next(), isCorrupt);
+  assert.throws(() => new VarintReader(Buffer.alloc(2), 'test: ').take(3), isCorrupt);
 });
