@@ -55,6 +55,13 @@ const sources: readonly Option[] = [
   },
 ];
 const imageForms = 'REF in a registry, oci:DIR[:TAG] or docker-archive:FILE';
+const delta: Operand = { name: 'DELTA', about: 'The path of a file, or a name in a registry' };
+const base: Option = {
+  name: 'base',
+  takes: 'value',
+  argument: 'IMAGE',
+  about: `The image that the delta builds on: a ${imageForms}`,
+};
 
 export const commands: readonly Command[] = [
   {
@@ -120,6 +127,38 @@ export const commands: readonly Command[] = [
       ...sources,
     ],
     run: async (call, terminal) => (await import('./delta-create.ts')).createDeltas(call, terminal),
+  },
+  {
+    words: ['delta', 'apply'],
+    about: 'Make the image that a delta leads to, without a daemon',
+    operands: [delta],
+    options: [
+      base,
+      {
+        name: 'output',
+        short: 'o',
+        takes: 'value',
+        argument: 'WHERE',
+        about: 'Write the image to oci:DIR, a directory that is not there yet, or to docker-archive:FILE',
+      },
+      {
+        name: 'tag',
+        short: 't',
+        takes: 'value',
+        argument: 'REF',
+        about: 'Name the image in what is written',
+      },
+      json,
+      ...sources,
+    ],
+    run: async (call, terminal) => (await import('./delta-apply.ts')).applyDelta(call, terminal),
+  },
+  {
+    words: ['delta', 'verify'],
+    about: 'Decode a delta and compare every digest in it; the exit code is 1 if one differs',
+    operands: [delta],
+    options: [base, json, ...sources],
+    run: async (call, terminal) => (await import('./delta-apply.ts')).verifyDelta(call, terminal),
   },
   {
     words: ['images'],

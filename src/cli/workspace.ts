@@ -22,6 +22,7 @@ export class Workspace implements AsyncDisposable {
   readonly #directory: string;
   readonly #tars = new Map<Digest, Promise<LayerTar>>();
   readonly #descriptors: number[] = [];
+  readonly #paths = new Map<Digest, string>();
   #files = 0;
 
   private constructor(directory: string) {
@@ -37,6 +38,13 @@ export class Workspace implements AsyncDisposable {
     return join(this.#directory, String(this.#files++));
   }
 
+  /** Where the tar of a layer lies that has been unpacked. */
+  pathOf(diffId: Digest): string {
+    const path = this.#paths.get(diffId);
+    if (path === undefined) throw new Error(`layer ${diffId} has not been unpacked`);
+    return path;
+  }
+
   /** A layer's tar, unpacked once and proven to be what its diff ID says. */
   tar(layer: SourceLayer, o: { signal: AbortSignal }): Promise<LayerTar> {
     const known = this.#tars.get(layer.diffId);
@@ -46,8 +54,7 @@ export class Workspace implements AsyncDisposable {
     return tar;
   }
 
-  /** A file that is complete as the tar of a layer. */
-  tarAt(path: string, diffId: Digest, tarBytes: number): LayerTar {
+  #tarAt(path: string, diffId: Digest, tarBytes: number): LayerTar {
     const descriptor = openSync(path, 'r');
     this.#descriptors.push(descriptor);
     return {
@@ -86,7 +93,8 @@ export class Workspace implements AsyncDisposable {
     const found = `sha256:${hash.digest('hex')}`;
     if (found !== diffId)
       throw fail.corrupt(`layer verification failed: expected ${diffId}, unpacked ${found}`);
-    return this.tarAt(path, diffId, tarBytes);
+    this.#paths.set(diffId, path);
+    return this.#tarAt(path, diffId, tarBytes);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ import { join, resolve } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { deltaTag, parseDeltaManifest, parseReferrers, referrersTag } from '../../src/lib/delta-artifact.ts';
+import { TestEngine } from '../support/engine.ts';
 import { writeLayout } from '../support/layouts.ts';
 import { enterOwnNetwork } from '../support/network.ts';
 import { registryUser, startRegistry, type TestRegistry } from '../support/registry.ts';
@@ -171,4 +172,54 @@ test('create: a signal ends it and leaves nothing', async () => {
   assert.equal(code, 130);
   assert.deepEqual(readdirSync(join(directory, 'tmp')), []);
   assert.equal(existsSync(output), false);
+});
+
+test('apply: what a pushed delta makes loads into the daemon as the target', async () => {
+  const delta = `${registry.host}/app:${deltaTag(v2.digest, v1.configDigest)}`;
+  const archive = join(directory, 'made.tar');
+  const made = join(directory, 'made');
+  const argv = ['apply', delta, '--base', layout('v1')];
+  assert.match(
+    await ok([...argv, '-o', `docker-archive:${archive}`, '-t', 'app:made']),
+    new RegExp(v2.configDigest),
+  );
+  await ok([...argv, '-o', `oci:${made}`]);
+  assert.deepEqual(
+    readdirSync(directory).filter((name) => name.includes('.part')),
+    [],
+  );
+  const again = await run(['create', `oci:${made}`, layout('v2'), '-o', 'x']);
+  assert.equal(again.code, 3, 'the layout has all layers of the target');
+  await using engine = await TestEngine.start();
+  await engine.ok(['load', '-i', archive]);
+  assert.equal((await engine.json('/images/app:made/json')).Id, v2.configDigest);
+  assert.deepEqual(
+    await engine.json('/images/app:made/json').then(({ RootFS }) => RootFS.Layers),
+    v2.layers.map(({ diffId }) => diffId),
+  );
+});
+
+test('verify: a delta is whole, damaged, or not for this base', async () => {
+  const path = join(directory, 'a.delta');
+  assert.match(
+    await ok(['verify', path, '--base', layout('v1')]),
+    new RegExp(`makes 1 layer of ${v2.configDigest}`),
+  );
+  const bytes = await readFile(path);
+  bytes[bytes.length - 1] = 255 - (bytes.at(-1) ?? 0);
+  const damaged = join(directory, 'damaged.delta');
+  await writeFile(damaged, bytes);
+  await writeFile(join(directory, 'cut.delta'), bytes.subarray(0, -1));
+  const cases: [string, string, RegExp][] = [
+    [damaged, 'v1', /a frame is damaged/],
+    [join(directory, 'cut.delta'), 'v1', /it is cut/],
+    [path, 'other', /is not the delta's base: it lacks the layer/],
+    [join(directory, 'config.json'), 'v1', /delta: this is none/],
+    [join(directory, 'no.delta'), 'v1', /there is no such file/],
+  ];
+  for (const [delta, base, message] of cases) {
+    const { code, stderr } = await run(['verify', delta, '--base', layout(base)]);
+    assert.equal(code, 1);
+    assert.match(stderr, message);
+  }
 });
