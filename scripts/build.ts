@@ -1,6 +1,7 @@
 /**
  * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), and the children
- * dist/extract-layer.js, dist/verify-layer.js (unpack and verify one layer) and dist/pack-tree.js (packs one tree).
+ * dist/extract-layer.js, dist/verify-layer.js (unpack and verify one layer), dist/pack-tree.js (packs one tree) and
+ * dist/apply-delta.js (makes layers of a delta).
  * Packages with native code or data files stay in node_modules.
  */
 import { execFileSync } from 'node:child_process';
@@ -18,6 +19,7 @@ const programs: Readonly<Record<string, string>> = {
   'extract-layer': 'src/layers/extract-layer.ts',
   'verify-layer': 'src/layers/verify-layer.ts',
   'pack-tree': 'src/layers/pack-tree.ts',
+  'apply-delta': 'src/engine/apply-delta.ts',
 };
 
 /** Native addons (koffi, classic-level under level) and a WebAssembly file that is read by its path. */

@@ -36,7 +36,7 @@ export class DeltaReader {
   }
 
   /**
-   * Makes the next layer's tar of the base's. Call it for each of `header.layers`, in order. Resolves once the tar is
+   * Makes the next layer's tar of the base's. Call it, or {@link skip}, for each of `header.layers`, in order. Resolves once the tar is
    * proven to be the layer's.
    */
   async layer(layer: DeltaLayer, base: readonly LayerTar[], sink: TarSink): Promise<void> {
@@ -51,6 +51,11 @@ export class DeltaReader {
     const found = `sha256:${hash.digest('hex')}`;
     if (found !== layer.diffId)
       throw fail.corrupt(`delta: layer verification failed: expected ${layer.diffId}, made ${found}`);
+  }
+
+  /** Passes over the next layer, of which nothing is made. */
+  async skip(layer: DeltaLayer): Promise<void> {
+    for (const [bytes] of layer.frames) await this.#queue.take(bytes);
   }
 
   /** After the last layer: nothing must follow. */

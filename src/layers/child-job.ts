@@ -31,6 +31,16 @@ export class ProgressReport {
   }
 }
 
+/** The input as it is, with its progress told. */
+export async function* countedInput(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const progress = new ProgressReport();
+  for await (const piece of input) {
+    yield piece;
+    progress.add(piece.length);
+  }
+  progress.end();
+}
+
 /** Has the child stay small, and end with its daemon: to be told of each piece of bytes that was dealt with. */
 export class Housekeeping {
   readonly #daemon = process.ppid;

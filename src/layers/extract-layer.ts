@@ -1,4 +1,4 @@
-import { Housekeeping, ProgressReport, runJob } from './child-job.ts';
+import { countedInput, Housekeeping, runJob } from './child-job.ts';
 import { decompress } from './decompression.ts';
 import { type ExtractedLayer, Extraction, type ExtractionJob } from './extraction.ts';
 
@@ -10,20 +10,11 @@ async function extract(job: ExtractionJob): Promise<ExtractedLayer> {
   process.umask(0);
   const extraction = Extraction.open(job);
   const housekeeping = new Housekeeping();
-  await decompress(counted(process.stdin), job.compression, (bytes) => {
+  await decompress(countedInput(process.stdin), job.compression, (bytes) => {
     extraction.push(bytes);
     housekeeping.after(bytes.length);
   });
   return extraction.finish();
-}
-
-async function* counted(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const progress = new ProgressReport();
-  for await (const piece of input) {
-    yield piece;
-    progress.add(piece.length);
-  }
-  progress.end();
 }
 
 void runJob(extract);

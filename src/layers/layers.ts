@@ -10,8 +10,9 @@ import { type Digest, shortDigest } from '../lib/digest.ts';
 import { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import type { Compression } from './decompression.ts';
+import type { DeltaJob, DeltaOrder, MadeLayers } from './delta-job.ts';
 import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
-import { type ChildProgram, childNodeFlags, runChild } from './layer-child.ts';
+import { type ChildProgram, childNodeFlags, failureOfChild, runChild } from './layer-child.ts';
 import { hasTree, type LayerOnDisk, readLayerDirectory } from './layer-directory.ts';
 import { formatLayer, type PublishedLayer } from './layer-records.ts';
 import { packedTree } from './packer.ts';
@@ -43,6 +44,7 @@ export class Layers {
   readonly #extractor: ChildProgram;
   readonly #verifier: ChildProgram;
   readonly #packer: ChildProgram;
+  readonly #deltas: ChildProgram;
   readonly #turns: Semaphore;
   /** One at a time: they read the whole disk, and nobody is in a hurry. */
   readonly #verifications = new Semaphore(1);
@@ -53,6 +55,7 @@ export class Layers {
     extractor: ChildProgram;
     verifier: ChildProgram;
     packer: ChildProgram;
+    deltas: ChildProgram;
     parallel: number;
     log: Log;
   }) {
@@ -61,6 +64,7 @@ export class Layers {
     this.#extractor = o.extractor;
     this.#verifier = o.verifier;
     this.#packer = o.packer;
+    this.#deltas = o.deltas;
     this.#turns = new Semaphore(o.parallel);
     this.#log = o.log;
   }
@@ -87,6 +91,7 @@ export class Layers {
       extractor: { path: childPath, nodeFlags },
       verifier: beside('verify-layer'),
       packer: beside('pack-tree'),
+      deltas: beside('apply-delta'),
       parallel,
       log,
     });
@@ -141,6 +146,44 @@ export class Layers {
       }
     } finally {
       input.destroy();
+    }
+  }
+
+  /**
+   * Makes layers of a delta and of layers that are here (`base`, by their directory IDs): each is proven to be its diff
+   * ID. Layers that the delta does not make are left out; after a failure on the way, those that were made before it
+   * are there, with the failure. Where nothing came of it at all, it throws.
+   */
+  async applyDelta(
+    input: Readable,
+    { leaseId, goal, maxBytes, onProgress, signal, ...o }: DeltaOrder,
+  ): Promise<{ layers: StagedLayer[]; failure?: Error }> {
+    input.on('error', () => {}); // one that fails before its turn is told then
+    const places = new Map<Digest, { dirId: string; directory: string }>();
+    try {
+      await using _turn = await this.#turns.hold({ signal });
+      for (const diffId of o.diffIds) {
+        const dirId = newDirId();
+        places.set(diffId, { dirId, directory: await this.#stage(leaseId, dirId) });
+      }
+      const job: DeltaJob = {
+        goal,
+        base: o.base.map(({ diffId, dirId }) => ({ diffId, directory: this.#directoryOf(dirId) })),
+        layers: [...places].map(([diffId, { directory }]) => ({ diffId, directory })),
+        ...(maxBytes !== undefined && { maxBytes }),
+      };
+      const what = 'applying a delta';
+      const made = await runChild<MadeLayers>(this.#deltas, job, { what, input, onProgress, signal });
+      const layers: StagedLayer[] = [];
+      for (const { diffId, sizeBytes, tarBytes } of made.layers) {
+        const place = places.get(diffId);
+        places.delete(diffId);
+        if (place !== undefined) layers.push({ ...place, diffId, sizeBytes, tarBytes, leaseId });
+      }
+      return { layers, ...(made.failure && { failure: failureOfChild(made.failure) }) };
+    } finally {
+      input.destroy();
+      for (const { directory } of places.values()) await this.#discard(leaseId, directory);
     }
   }
 

@@ -306,6 +306,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     }
   }
 
+  async applyDelta(): Promise<never> {
+    throw new Error('a layer that was never unpacked is no base');
+  }
+
   async publish({ dirId, diffId, sizeBytes, tarBytes, directory }: StagedLayer): Promise<PublishedLayer> {
     return this.#effect('layers.publish', () => {
       const layer = { dirId, diffId, sizeBytes, tarBytes };
