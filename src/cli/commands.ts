@@ -129,6 +129,13 @@ export const commands: readonly Command[] = [
     run: async (call, terminal) => (await import('./delta-create.ts')).createDeltas(call, terminal),
   },
   {
+    words: ['delta', 'inspect'],
+    about: 'Show what a delta leads to, and where its bytes go; with --base, by operation and by file',
+    operands: [delta],
+    options: [base, json, ...sources],
+    run: async (call, terminal) => (await import('./delta-inspect.ts')).inspectDelta(call, terminal),
+  },
+  {
     words: ['delta', 'apply'],
     about: 'Make the image that a delta leads to, without a daemon',
     operands: [delta],

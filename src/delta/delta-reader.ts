@@ -35,19 +35,25 @@ export class DeltaReader {
     return new DeltaReader(parse(await queue.take(bytes)), queue);
   }
 
+  /** The next layer's frames, each proven to be as it was made; for who looks at them, instead of {@link layer}. */
+  async *frames(layer: DeltaLayer): AsyncGenerator<{ packed: Buffer; outputBytes: number }> {
+    for (const [bytes, outputBytes, expected] of layer.frames) {
+      const packed = await this.#queue.take(bytes);
+      if (frameHash(packed) !== expected) throw fail.corrupt('delta: a frame is damaged');
+      yield { packed, outputBytes };
+    }
+  }
+
   /**
    * Makes the next layer's tar of the base's. Call it, or {@link skip}, for each of `header.layers`, in order. Resolves once the tar is
    * proven to be the layer's.
    */
   async layer(layer: DeltaLayer, base: readonly LayerTar[], sink: TarSink): Promise<void> {
-    const source = new Base(inOrder(this.header, base));
+    const source = baseOf(this.header, base);
     const windows = await WindowCodec.open();
     const hash = createHash('sha256');
-    for (const [bytes, outputBytes, expected] of layer.frames) {
-      const packed = await this.#queue.take(bytes);
-      if (frameHash(packed) !== expected) throw fail.corrupt('delta: a frame is damaged');
+    for await (const { packed, outputBytes } of this.frames(layer))
       runFrame(packed, outputBytes, { source, windows, sink: both(hash, sink) });
-    }
     const found = `sha256:${hash.digest('hex')}`;
     if (found !== layer.diffId)
       throw fail.corrupt(`delta: layer verification failed: expected ${layer.diffId}, made ${found}`);
@@ -83,14 +89,15 @@ function both(hash: Hash, sink: TarSink): TarSink {
 }
 
 /** The base's layers as the delta numbers them. */
-function inOrder({ base }: DeltaHeader, tars: readonly LayerTar[]) {
-  return base.map(({ diffId, tarBytes }) => {
+export function baseOf({ base }: DeltaHeader, tars: readonly LayerTar[]): Base {
+  const inOrder = base.map(({ diffId, tarBytes }) => {
     const found = tars.find((tar) => tar.diffId === diffId);
     if (found === undefined) throw fail.corrupt(`delta: layer ${diffId} of its base is missing`);
     if (found.tarBytes !== tarBytes)
       throw fail.corrupt(`delta: layer ${diffId} of its base has another size`);
     return found;
   });
+  return new Base(inOrder);
 }
 
 /** Bytes of a stream, taken in portions. */

@@ -75,6 +75,12 @@ export async function packFrame(
   return Buffer.concat([head.toBuffer(), ...packed]);
 }
 
+/** How many bytes each column has, inflated and deflated. */
+export function columnSizes(frame: Buffer): { name: ColumnName; plainBytes: number; packedBytes: number }[] {
+  const head = new VarintReader(frame, DAMAGED);
+  return columnNames.map((name) => ({ name, plainBytes: head.next(), packedBytes: head.next() }));
+}
+
 /** The columns of a frame. Throws `CORRUPT` for what cannot be one. */
 export function unpackFrame(frame: Buffer): ColumnReaders {
   const head = new VarintReader(frame, DAMAGED);

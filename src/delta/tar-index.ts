@@ -21,18 +21,24 @@ const PIECE_BYTES = 1 << 20;
 
 /** Every member of a tar, in order. Reads the whole once. Throws `CORRUPT` for what is no tar. */
 export function membersOf(tar: TarBytes): Member[] {
-  const sink = new MemberSink();
+  const sink = new MemberSink({ isHashing: true });
   const walker = new TarWalker(sink);
   for (let at = 0; at < tar.tarBytes; at += PIECE_BYTES) walker.push(tar.read(at, PIECE_BYTES));
   walker.end();
   return sink.finish();
 }
 
-class MemberSink implements TarSink {
+/** Finds the members of a tar that is pushed through a walker. Without hashing, their hashes are empty. */
+export class MemberSink implements TarSink {
+  readonly #isHashing: boolean;
   readonly #members: Member[] = [];
   #at = 0;
   #start = 0;
-  #open: { name: string; contentStart: number; contentBytes: number; hash: Hash } | undefined;
+  #open: { name: string; contentStart: number; contentBytes: number; hash: Hash | undefined } | undefined;
+
+  constructor({ isHashing }: { isHashing: boolean }) {
+    this.#isHashing = isHashing;
+  }
 
   raw(bytes: Buffer): void {
     this.#at += bytes.length;
@@ -41,13 +47,14 @@ class MemberSink implements TarSink {
   open(entry: TarEntry): boolean {
     this.#settle();
     const contentBytes = entry.fragments.reduce((sum, { length }) => sum + length, 0);
-    this.#open = { name: entry.name, contentStart: this.#at, contentBytes, hash: createHash('sha256') };
+    const hash = this.#isHashing ? createHash('sha256') : undefined;
+    this.#open = { name: entry.name, contentStart: this.#at, contentBytes, hash };
     return true;
   }
 
   content(bytes: Buffer): void {
     this.#at += bytes.length;
-    this.#open?.hash.update(bytes);
+    this.#open?.hash?.update(bytes);
   }
 
   close(): void {}
@@ -62,7 +69,7 @@ class MemberSink implements TarSink {
     if (this.#open === undefined) return;
     const { name, contentStart, contentBytes, hash } = this.#open;
     const end = contentStart + Math.ceil(contentBytes / 512) * 512;
-    const contentHash = contentBytes === 0 ? '' : hash.digest('base64');
+    const contentHash = contentBytes === 0 ? '' : (hash?.digest('base64') ?? '');
     this.#members.push({ name, start: this.#start, contentStart, contentBytes, end, contentHash });
     this.#start = end;
     this.#open = undefined;

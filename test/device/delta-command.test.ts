@@ -223,3 +223,22 @@ test('verify: a delta is whole, damaged, or not for this base', async () => {
     assert.match(stderr, message);
   }
 });
+
+test('inspect: facts of a file or of a name in a registry, and with the base what costs most', async () => {
+  const delta = `${registry.host}/app:${deltaTag(v2.digest, v1.configDigest)}`;
+  const remote = JSON.parse(await ok(['inspect', delta, '--json']));
+  const local = JSON.parse(await ok(['inspect', join(directory, 'a.delta'), '--json']));
+  const { name: _n, baseId, ...shared } = remote;
+  const { name: _m, ...same } = local;
+  assert.deepEqual(shared, same);
+  assert.equal(baseId, v1.configDigest);
+  assert.equal(local.target.id, v2.configDigest);
+  assert.deepEqual(
+    local.layers.map(({ diffId }: { diffId: string }) => diffId),
+    [v2.layers[1]?.diffId],
+  );
+  const said = await ok(['inspect', delta, '--base', `${registry.host}/app:1.0`]);
+  assert.match(said, /^LAYER +TAR +PULL +DELTA +FRAMES$/m);
+  assert.match(said, /^OPERATION +COUNT +MAKES +ABOUT$/m);
+  assert.match(said, /^\d+B +bin\/app$/m);
+});
