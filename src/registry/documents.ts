@@ -97,6 +97,13 @@ export class Documents {
     });
   }
 
+  /** The list of what refers to a manifest; throws where the registry keeps none (OCI distribution-spec v1.1, Listing Referrers). */
+  async referrers(source: Source, asking: Asking, subject: Digest, artifactType: string): Promise<Buffer> {
+    const path = `referrers/${subject}?${new URLSearchParams({ artifactType })}`;
+    const answer = await this.#client.get(source, { ...asking, path });
+    return await this.#read(answer, asking, 'list of referrers');
+  }
+
   /** Every tag of a repository, in the registry's order, over as many pages as it takes. */
   async tags(source: Source, asking: Asking): Promise<string[]> {
     const tags: string[] = [];

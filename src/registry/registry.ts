@@ -1,16 +1,19 @@
 import type { Readable } from 'node:stream';
 import { buffer as bufferOf } from 'node:stream/consumers';
 import { codeOf, type Failure, fail } from '../errors.ts';
+import type { DeltaArtifact } from '../lib/delta-artifact.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
 import type { ProxySettings } from '../lib/proxy-address.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
 import { MOST_HINT_BYTES, sizeHintRanges, unpackedSize } from '../lib/unpacked-size.ts';
+import { partOf } from './blob-part.ts';
 import { type BlobPart, blobStream, type KeptPart } from './blob-stream.ts';
 import { Certificates } from './certificates.ts';
 import { Client } from './client.ts';
 import { Connections } from './connections.ts';
+import type { DeltaWish } from './deltas.ts';
 import { Destination } from './destination.ts';
 import { type Asking, type Document, Documents } from './documents.ts';
 import { type Download, download } from './download.ts';
@@ -29,7 +32,7 @@ import { Proxies } from './proxies.ts';
 import type { Search, SearchResult } from './search.ts';
 import { failureOf, Setback } from './setback.ts';
 import { type RegistryAuth, Tokens } from './tokens.ts';
-import { type Answer, discard, readBounded, Transport } from './transport.ts';
+import { discard, readBounded, Transport } from './transport.ts';
 
 export type { Inspection } from './inspection.ts';
 export type { LayerDescriptor } from './manifest.ts';
@@ -253,6 +256,17 @@ export class Registry {
     return size;
   }
 
+  /** The deltas that are to be had beside an image, the smallest first; none if there is any trouble, or no time. */
+  async deltas(
+    ref: Reference,
+    wish: DeltaWish,
+    o: { auth?: RegistryAuth; signal: AbortSignal },
+  ): Promise<DeltaArtifact[]> {
+    const { findDeltas } = await import('./deltas.ts');
+    const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    return findDeltas(this.#hosts.sources(ref), asking, this.#documents, wish);
+  }
+
   /** The way into a repository, for a push. Throws if the registry cannot be reached at all. */
   async destination(ref: Reference, o: { auth?: RegistryAuth; signal: AbortSignal }): Promise<Destination> {
     const source = this.#hosts.home(ref.domain);
@@ -375,22 +389,4 @@ export class Registry {
 
 function rethrowFailure(cause: unknown): never {
   throw failureOf(cause);
-}
-
-/**
- * The part of a blob that an answer holds, from `offset` on or from before it (RFC 9110, 14.4 and 15.3.7). One whose
- * length cannot be right is not begun: it is another document, such as the page of a portal that wants a login.
- */
-function partOf(answer: Answer, size: number, offset: number): BlobPart {
-  const { status, headers, body, url } = answer;
-  const range =
-    status === 206 ? /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(headers['content-range'] ?? '') : undefined;
-  const startsAt = range === undefined ? 0 : Number(range?.[1]);
-  const length = headers['content-length'];
-  const isRight = startsAt <= offset && (length === undefined || Number(length) === size - startsAt);
-  if (isRight) return { body, startsAt };
-  discard(body);
-  const found = `${length ?? 'some'} bytes from ${range?.[1] ?? 0} on`;
-  const message = `Get "${url.href}": the server sent ${found} of a blob of ${size} bytes`;
-  throw new Setback(fail.registry(message), { isPassing: true });
 }
