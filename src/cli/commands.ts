@@ -130,7 +130,7 @@ export const commands: readonly Command[] = [
   },
   {
     words: ['delta', 'inspect'],
-    about: 'Show what a delta leads to, and where its bytes go; with --base, by operation and by file',
+    about: 'Show where the bytes of a delta go; with --base, by operation and by file',
     operands: [delta],
     options: [base, json, ...sources],
     run: async (call, terminal) => (await import('./delta-inspect.ts')).inspectDelta(call, terminal),

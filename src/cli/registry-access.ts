@@ -30,7 +30,7 @@ export class RegistryAccess implements AsyncDisposable {
 
   /** What every question about a repository is asked with. */
   async asking(ref: Reference, signal: AbortSignal): Promise<{ auth?: RegistryAuth; signal: AbortSignal }> {
-    const auth = await credentialsFor(ref.domain, this.#env);
+    const auth = await credentialsFor(ref.domain, this.#env, { signal });
     return { signal, ...(auth !== undefined && { auth }) };
   }
 

@@ -91,7 +91,6 @@ function runsOf(
   const onNext = (read: () => number) => {
     // the program of a gzip member runs before there is any output of it
     if (op === Op.gzip && outputBytes - output.left === start) return read();
-
     settle();
     op = read();
     return op;

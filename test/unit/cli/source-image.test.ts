@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { credentialsFor } from '../../../src/cli/docker-config.ts';
 import { RegistryAccess } from '../../../src/cli/registry-access.ts';
 import { openImage, type SourceImage } from '../../../src/cli/source-image.ts';
 import { Workspace } from '../../../src/cli/workspace.ts';
@@ -133,19 +132,4 @@ test('a workspace is gone when it is left', async () => {
   await writeFile(path, 'x');
   await workspace[Symbol.asyncDispose]();
   assert.equal(existsSync(path), false);
-});
-
-test('credentials are those that docker login left for the registry', async () => {
-  const auths = {
-    'https://index.docker.io/v1/': { auth: Buffer.from('me:a:b').toString('base64') },
-    'registry.example:5000': { auth: Buffer.from('<token>:').toString('base64'), identitytoken: 'refresh' },
-  };
-  await writeFile(join(directory, 'config.json'), JSON.stringify({ auths }));
-  const env = { DOCKER_CONFIG: directory };
-  assert.deepEqual(await credentialsFor('docker.io', env), { username: 'me', password: 'a:b' });
-  assert.deepEqual(await credentialsFor('registry.example:5000', env), {
-    username: '<token>',
-    identityToken: 'refresh',
-  });
-  assert.equal(await credentialsFor('registry.example', env), undefined);
 });
