@@ -100,6 +100,7 @@ async function createDelta(
 ): Promise<Made> {
   const { workspace, signal } = context;
   const startedMs = Date.now();
+  if (plan.missing.length === 0) return { plan, bytes: 0, saving: 0, isKept: false, seconds: 0 };
   const layers = [...plan.sources, ...plan.missing];
   const packedBytes = layers.reduce((sum, layer) => sum + layer.packedBytes, 0);
   const fetch = async () => {
@@ -113,7 +114,7 @@ async function createDelta(
   const { quality, jobs } = wish;
   const delta = await makeDelta(plan, tars, { workspace, quality, jobs, progress, signal });
   const saving = plan.fullBytes === 0 ? 0 : 100 * (1 - delta.bytes / plan.fullBytes);
-  const isKept = plan.missing.length > 0 && saving >= wish.minSaving;
+  const isKept = saving >= wish.minSaving;
   if (isKept && wish.output !== undefined) await publish(delta.path, wish.output);
   const pushed = isKept && wish.isPushing ? await pushDelta(plan, delta, context) : undefined;
   await rm(delta.path);

@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream } from 'node:fs';
-import { open, writeFile } from 'node:fs/promises';
+import { open, rm, writeFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import type { LayerTar } from '../delta/delta-reader.ts';
 import { encodeDelta } from '../delta/encoder.ts';
@@ -97,6 +97,7 @@ export async function makeDelta(
     await frames.close();
   }
   await pipeline(createReadStream(framesPath), createWriteStream(path, { flags: 'a' }), { signal: o.signal });
+  await rm(framesPath);
   return { path, bytes };
 }
 

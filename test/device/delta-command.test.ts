@@ -152,6 +152,25 @@ test('create --from-tags: from the images before it, each once, and never from w
   );
 });
 
+test('create --from-tags: the newest of them first, and 3 if none of the deltas saves enough', async () => {
+  const { code, stdout } = await run([
+    'create',
+    `${registry.host}/app:1.2`,
+    '--from-tags',
+    '1',
+    '--push',
+    '--json',
+  ]);
+  assert.equal(code, 3);
+  const made = JSON.parse(stdout) as { base: { id: string }; isKept: boolean }[];
+  assert.deepEqual(
+    made.map(({ base, isKept }) => [base.id, isKept]),
+    [[v2.configDigest, false]],
+  );
+  const first = await run(['create', `${registry.host}/app:1.0`, '--from-tags', '1', '--push']);
+  assert.match(first.stderr, /its repository has no earlier image/);
+});
+
 test('create: with the credentials of docker login, and not without', async () => {
   await using guarded = await startRegistry({ isPasswordWanted: true, storage: registry.storage });
   const { username, password } = registryUser;
