@@ -11,6 +11,9 @@ import { digestOf } from '../lib/digest.ts';
 /** Of a base that is read to find out whether it is what it was. */
 const CHECKED_BYTES = 256 << 10;
 
+/** What is kept of the base outlives the small collection: the large one, some milliseconds here, is due every so many bytes. */
+const LONG_LIVED_BYTES = 6 << 20;
+
 /**
  * The program that makes layers of a delta, which comes on stdin, and of layers that are here. It stands between
  * the delta's codec and the layers, which know nothing of each other. No tar is ever whole, on disk or in memory.
@@ -65,13 +68,22 @@ function checkSize({ header }: DeltaReader, { layers, maxBytes = Number.MAX_SAFE
 
 /** The layers that the delta builds on; one that is not here is for the reader to miss. */
 function openBase({ header }: DeltaReader, places: readonly LayerPlace[]): BaseTar[] {
+  let readBytes = 0;
   const wanted = new Set(header.base.map(({ diffId }) => diffId));
   return places
     .filter(({ diffId }) => wanted.has(diffId))
     .map(({ diffId, directory }) => {
       try {
         const tar = TarSplit.open(directory);
-        return { diffId, tarBytes: tar.tarBytes, read: (offset, length) => tar.read(offset, length), tar };
+        const read = (offset: number, length: number) => {
+          readBytes += length;
+          if (readBytes >= LONG_LIVED_BYTES) {
+            readBytes = 0;
+            globalThis.gc?.();
+          }
+          return tar.read(offset, length);
+        };
+        return { diffId, tarBytes: tar.tarBytes, read, tar };
       } catch (cause) {
         throw damagedBase(diffId, cause);
       }
