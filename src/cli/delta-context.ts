@@ -36,8 +36,9 @@ export async function withSources(
     const platform = textOf(values, 'platform');
     return await work({ access, workspace, platform, signal: ending.signal });
   } catch (cause) {
-    if (interrupted === undefined) throw cause;
-    return interrupted;
+    if (interrupted !== undefined) return interrupted;
+    // a full disk, a file that may not be read: what the system says is all that there is to say
+    throw cause instanceof Error && 'syscall' in cause ? fail.host(cause.message, cause) : cause;
   } finally {
     await disposal[Symbol.asyncDispose]();
   }

@@ -2,6 +2,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import * as z from 'zod/mini';
+import { readJson } from '../engine/archived-image.ts';
 import { fail } from '../errors.ts';
 import { platform as hostPlatform } from '../host/facts.ts';
 import { compressionOf, decompressInto } from '../layers/decompression.ts';
@@ -90,9 +91,9 @@ async function readLayout(files: ImageFiles, wish: Wish): Promise<SourceImage> {
   const { name, platform } = wish;
   const bytes = await readDocument(files, 'index.json');
   const top = parseManifest(bytes, undefined, unnamed);
-  const marks = annotated.safeParse(JSON.parse(bytes.toString()));
-  if (top.kind !== 'index' || !marks.success) throw fail.invalidArchive(`${name}: index.json is malformed`);
-  const entries = top.entries.filter((_, at) => isMeant(marks.data.manifests[at]?.annotations, wish.tag));
+  const marks = readJson(bytes, annotated, 'index.json');
+  if (top.kind !== 'index') throw fail.invalidArchive(`${name}: index.json is malformed`);
+  const entries = top.entries.filter((_, at) => isMeant(marks.manifests[at]?.annotations, wish.tag));
   const distinct = [...new Map(entries.map((entry) => [entry.digest, entry])).values()];
   if (distinct.length === 0) throw fail.config(`${name}: there is no such image`);
   const platforms = new Set(distinct.map((entry) => JSON.stringify(entry.platform)));
@@ -138,11 +139,10 @@ const archiveIndex = z.array(
 
 /** An archive as `docker save` wrote it before it wrote layouts. It has no manifest of a registry's kind: one is made. */
 async function readDockerArchive(files: ImageFiles, wish: Wish): Promise<SourceImage> {
-  const items = archiveIndex.safeParse(JSON.parse((await readDocument(files, 'manifest.json')).toString()));
-  if (!items.success) throw fail.invalidArchive(`${wish.name}: manifest.json is malformed`);
-  const [item, ...others] = items.data;
+  const items = readJson(await readDocument(files, 'manifest.json'), archiveIndex, 'manifest.json');
+  const [item, ...others] = items;
   if (item === undefined || others.length > 0)
-    throw fail.config(`${wish.name}: there are ${items.data.length} images: it is to hold one`);
+    throw fail.config(`${wish.name}: there are ${items.length} images: it is to hold one`);
   const config = await readDocument(files, item.Config);
   const paths = item.Layers ?? [];
   const packed = await Promise.all(paths.map((path) => files.bytesOf(path)));

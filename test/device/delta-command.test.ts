@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
@@ -140,6 +141,31 @@ test('create --push: the delta lies beside its target, under its tag and in the 
   );
   await ok(['create', base, target, '--push']);
   assert.deepEqual([await manifest(tag), await manifest(referrersTag(v2.digest))], [bytes, list]);
+});
+
+test('create --push: a registry that keeps the list of referrers itself is not given another', async () => {
+  const put: string[] = [];
+  const proxy = createServer((incoming, answer) => {
+    const { method, url = '', headers } = incoming;
+    const isManifest = method === 'PUT' && url.includes('/manifests/');
+    if (isManifest) put.push(url);
+    const outgoing = request(`http://${registry.host}${url}`, { method, headers }, (answered) => {
+      const subject = isManifest ? { 'oci-subject': v2.digest } : {};
+      answer.writeHead(answered.statusCode ?? 500, { ...answered.headers, ...subject });
+      answered.pipe(answer);
+    });
+    incoming.pipe(outgoing);
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const address = proxy.address();
+  const host = `127.0.0.1:${typeof address === 'object' ? address?.port : ''}`;
+  try {
+    await ok(['create', `${host}/app:1.0`, `${host}/app:1.1`, '--push']);
+  } finally {
+    proxy.close();
+  }
+  assert.deepEqual(put, [`/v2/app/manifests/${deltaTag(v2.digest, v1.configDigest)}`]);
 });
 
 test('create --from-tags: from the images before it, each once, and never from what is no image', async () => {

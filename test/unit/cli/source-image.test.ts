@@ -126,6 +126,24 @@ test('a layer that is not what its diff ID says is refused, and so is a blob tha
   );
 });
 
+test('an archive that is none, or that holds no JSON, is said to be so', async () => {
+  const cases: [string, Buffer | string, string][] = [
+    ['text', 'no archive at all, but long enough to be looked at'.repeat(40), 'CORRUPT'],
+    ['json', archive([{ name: 'manifest.json', content: '{' }]), 'INVALID_ARCHIVE'],
+    ['index', archive([{ name: 'index.json', content: '{' }]), 'REGISTRY'],
+    ['empty', archive([]), 'INVALID_ARCHIVE'],
+  ];
+  for (const [name, bytes, code] of cases) {
+    await writeFile(join(directory, name), bytes);
+    const read = withImage(`docker-archive:${join(directory, name)}`, async () => {});
+    await assert.rejects(read, { code }, name);
+  }
+  await assert.rejects(
+    withImage('docker-archive:/nowhere', async () => {}),
+    /cannot read \/nowhere/,
+  );
+});
+
 test('a workspace is gone when it is left', async () => {
   const workspace = await Workspace.open();
   const path = workspace.newPath();
