@@ -27,6 +27,7 @@ export interface Config {
   readonly apiVersionCeiling: DaemonKeys['api-version-ceiling'];
   readonly apiVersionFloor: string;
   readonly supervisorCompat: boolean;
+  readonly deltas: { readonly mode: 'auto' | 'require' | 'off'; readonly minSaving: number };
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly board: BoardProfile;
@@ -126,6 +127,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     apiVersionCeiling: keys['api-version-ceiling'],
     apiVersionFloor: checkedFloor(keys),
     supervisorCompat: keys['supervisor-compat'],
+    deltas: { mode: keys['delta-mode'], minSaving: keys['delta-min-saving'] },
     dataRoot: keys['data-root'],
     execRoot: keys['exec-root'],
     board,

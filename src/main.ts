@@ -81,6 +81,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       parallelDownloads: config.maxConcurrentDownloads,
       parallelUploads: config.maxConcurrentUploads,
       supervisorCompat: config.supervisorCompat,
+      deltas: config.deltas,
       pullLeaseMs: config.pullLeaseMs,
       keepGenerations: config.keepGenerations,
       pullSpoolAboveBytes: config.pullSpoolAboveBytes,

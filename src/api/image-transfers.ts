@@ -1,9 +1,13 @@
 import type { Progress } from '../engine/progress.ts';
+import { fail } from '../errors.ts';
 import { streamBody } from './body.ts';
 import type { ApiContext } from './context.ts';
 import { answerProgress } from './progress.ts';
 import { pushAuthOf, type RegistryAuth, registryAuthOf } from './registry-auth.ts';
 import { Router } from './router.ts';
+
+/** That a client may name as base of one pull. */
+const MOST_BASES = 32;
 
 /** What brings images here. */
 export interface Pulls {
@@ -15,6 +19,7 @@ export interface PullRequest {
   tag?: string;
   platform?: string;
   auth?: RegistryAuth;
+  delta?: { mode?: 'auto' | 'require' | 'off'; bases?: readonly string[] };
 }
 
 /** What sends images away. */
@@ -78,7 +83,30 @@ function pullRequest({ req, state: { query, axes } }: ApiContext): PullRequest {
   const fromImage = query.text('fromImage').replace(/:$/, '');
   const [tag, platform] = [query.text('tag'), axes.has('B132') ? query.text('platform') : ''];
   const auth = registryAuthOf(req);
-  return { fromImage, ...(tag && { tag }), ...(platform && { platform }), ...(auth && { auth }) };
+  const delta = deltaWishes(req);
+  return {
+    fromImage,
+    ...(tag && { tag }),
+    ...(platform && { platform }),
+    ...(auth && { auth }),
+    ...(delta && { delta }),
+  };
+}
+
+/** Headers, so that every Docker client can send them. */
+function deltaWishes({ headers }: ApiContext['req']): PullRequest['delta'] {
+  const [mode, base] = [headers['x-delta-mode'], headers['x-delta-base']];
+  if (mode === undefined && base === undefined) return undefined;
+  if (mode !== undefined && mode !== 'auto' && mode !== 'require' && mode !== 'off')
+    throw fail.badRequest('invalid X-Delta-Mode: it must be auto, require or off');
+  const bases = [base ?? []]
+    .flat()
+    .join(',')
+    .split(',')
+    .map((name) => name.trim())
+    .filter(Boolean);
+  if (bases.length > MOST_BASES) throw fail.badRequest(`X-Delta-Base names more than ${MOST_BASES} images`);
+  return { ...(mode && { mode }), ...(bases.length > 0 && { bases }) };
 }
 
 function importRequest(ctx: ApiContext): ImportRequest {

@@ -207,6 +207,20 @@ export const sections = {
       argument: 'NUMBER',
       about: 'Tries for each layer before the pull fails',
     }),
+    'delta-mode': z._default(choice('auto', 'require', 'off'), 'auto').register(keyFacts, {
+      flag: 'delta-mode',
+      takes: 'value',
+      argument: 'MODE',
+      about:
+        'Whether pulls use deltas: auto if the registry has one, require to fail where none serves, off; X-Delta-Mode on a pull says otherwise',
+    }),
+    'delta-min-saving': z._default(whole(0, 99), 10).register(keyFacts, {
+      flag: 'delta-min-saving',
+      takes: 'value',
+      argument: 'PERCENT',
+      unit: 'percent',
+      about: 'The least that a delta must save of what a full pull would fetch',
+    }),
     'pull-lease-seconds': z._default(whole(1, 30 * 86_400), 86_400).register(keyFacts, {
       flag: 'pull-lease-seconds',
       takes: 'value',

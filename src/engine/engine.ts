@@ -17,6 +17,7 @@ import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
+import { DeltaPulls, type DeltaSettings } from './delta-pulls.ts';
 import { DiskUsage } from './disk-usage.ts';
 import { EtcFiles } from './etc-files.ts';
 import { Events } from './events.ts';
@@ -44,7 +45,8 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
-  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download'> & PushRegistry;
+  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
+    PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
   bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
@@ -57,6 +59,7 @@ export interface EngineOptions {
   parallelUploads: number;
   /** Speaks to balena-style supervisors in their way. */
   supervisorCompat: boolean;
+  deltas: DeltaSettings;
   /** How long the layers of a pull that died wait for the next try. */
   pullLeaseMs: number;
   /** How many images a tag remembers besides the one that it stands for. */
@@ -226,6 +229,15 @@ export class Engine implements AsyncDisposable {
         shelf,
         events,
         space,
+        deltas: new DeltaPulls({
+          registry: o.registry,
+          images,
+          records: o.store.table('images'),
+          shelf,
+          space,
+          settings: o.deltas,
+          log: o.log('images'),
+        }),
         host: host.platform,
         parallelDownloads: o.parallelDownloads,
         tellsTotal: o.supervisorCompat,

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { codeOf, fail } from '../errors.ts';
 import type { Compression } from '../layers/decompression.ts';
+import type { DeltaOrder } from '../layers/delta-job.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
@@ -30,7 +31,8 @@ interface Without {
   lease?: string;
 }
 
-type ShelfLayers = Pick<Layers, 'extract' | 'publish' | 'discard' | 'remove'> & LayerRecoveryParts['layers'];
+type ShelfLayers = Pick<Layers, 'applyDelta' | 'extract' | 'publish' | 'discard' | 'remove'> &
+  LayerRecoveryParts['layers'];
 
 /**
  * The layers on disk and those under way. A layer is here once its directory is synced and its record committed;
@@ -257,6 +259,19 @@ export class LayerShelf {
       throw cause;
     });
     return await this.#settle(staged, o.blob);
+  }
+
+  /** Makes layers of a delta, which the lease must name; see {@link Layers.applyDelta}. */
+  async applyDelta(input: Readable, { id }: LeaseRecord, o: Omit<DeltaOrder, 'leaseId'>) {
+    if (this.#isClosed) throw fail.host('the engine is shutting down');
+    const { layers, failure } = await this.#layers.applyDelta(input, { ...o, leaseId: id });
+    const records: LayerRecord[] = [];
+    try {
+      for (const staged of layers) records.push(await this.#settle(staged));
+    } finally {
+      for (const staged of layers.slice(records.length)) await this.#layers.discard(staged);
+    }
+    return { layers: records, failure };
   }
 
   /** Removes images' records with `changes` in one batch, then the layers that nothing names any more. */

@@ -15,6 +15,7 @@ import {
 import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
+import type { DeltaPulls, DeltaWishes } from './delta-pulls.ts';
 import type { Events } from './events.ts';
 import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
@@ -29,6 +30,7 @@ export interface PullRequest {
   tag?: string;
   platform?: string;
   auth?: RegistryAuth;
+  delta?: DeltaWishes;
 }
 
 /** A full reference, and what the registry calls it. */
@@ -44,6 +46,8 @@ interface Pull {
   lease: LeaseRecord;
   report: PullReport;
   signal: AbortSignal;
+  progress: Progress;
+  wishes: DeltaWishes;
 }
 
 /**
@@ -56,6 +60,7 @@ export class Pulls {
   readonly #shelf: LayerShelf;
   readonly #events: Events;
   readonly #space: Space;
+  readonly #deltas: DeltaPulls;
   readonly #host: Platform;
   readonly #downloads: Semaphore;
   readonly #tellsTotal: boolean;
@@ -67,6 +72,7 @@ export class Pulls {
     shelf: LayerShelf;
     events: Events;
     space: Space;
+    deltas: DeltaPulls;
     host: Platform;
     parallelDownloads: number;
     /** For balena-style supervisors: progress of the pull as a whole. */
@@ -78,6 +84,7 @@ export class Pulls {
     this.#shelf = o.shelf;
     this.#events = o.events;
     this.#space = o.space;
+    this.#deltas = o.deltas;
     this.#host = o.host;
     this.#downloads = new Semaphore(o.parallelDownloads);
     this.#tellsTotal = o.tellsTotal;
@@ -96,8 +103,9 @@ export class Pulls {
     const tags = isOne ? [] : await this.#registry.tags(ref, { ...auth, signal: o.signal });
     let isNew = false;
     for (const each of isOne ? [ref] : tags.map((tag) => ({ ...ref, tag }))) {
-      if (await this.#pullOne(each, { ...o, ...auth, platform, isPlatformStrict: Boolean(request.platform) }))
-        isNew = true;
+      const isPlatformStrict = Boolean(request.platform);
+      const wishes = request.delta ?? {};
+      if (await this.#pullOne(each, { ...o, ...auth, platform, isPlatformStrict, wishes })) isNew = true;
     }
     const name = familiarString(ref);
     o.progress({
@@ -113,6 +121,7 @@ export class Pulls {
       auth?: RegistryAuth;
       platform: Platform;
       isPlatformStrict: boolean;
+      wishes: DeltaWishes;
       signal: AbortSignal;
       progress: Progress;
     },
@@ -125,9 +134,9 @@ export class Pulls {
     });
     const names = namesFor(ref, remote.digest);
     const isNew = !(await this.#isCurrent(names, remote)); // else nothing is written: clients ask often
-    const { signal, progress } = o;
+    const { signal, progress, wishes } = o;
     const fetchedBytes = isNew
-      ? await this.#bring({ ref, auth: o.auth, signal, progress }, remote, names)
+      ? await this.#bring({ ref, auth: o.auth, signal, progress, wishes }, remote, names)
       : 0;
     o.progress({ status: `Digest: ${remote.digest}` });
     const ms = Math.round(performance.now() - began);
@@ -146,7 +155,7 @@ export class Pulls {
 
   /** Layers, then the batch that makes them an image. Resolves to the compressed bytes that had to be fetched. */
   async #bring(
-    o: { ref: Reference; auth: RegistryAuth | undefined; signal: AbortSignal; progress: Progress },
+    o: Pick<Pull, 'ref' | 'auth' | 'signal' | 'progress' | 'wishes'>,
     remote: RemoteImage,
     names: readonly Name[],
   ): Promise<number> {
@@ -154,7 +163,7 @@ export class Pulls {
     const lease = await this.#shelf.lease([...layers.keys()], `pull of ${familiarString(o.ref)}`);
     const report = new PullReport(o.progress, { tellsTotal: this.#tellsTotal });
     try {
-      const fetchedBytes = await this.#bringLayers({ ...o, lease, report }, layers);
+      const fetchedBytes = await this.#bringLayers({ ...o, lease, report }, remote, layers);
       const record = (await this.#images.byId(remote.configDigest)) ?? (await this.#recordOf(remote));
       await this.#images.adopt([{ record, refs: names }], await this.#shelf.leaseEnds(lease));
       this.#shelf.release(lease);
@@ -167,18 +176,30 @@ export class Pulls {
   }
 
   /** Fetches what is missing, all layers at once within the limit; the first that fails stops the rest. */
-  async #bringLayers(pull: Pull, layers: ReadonlyMap<Digest, LayerDescriptor>): Promise<number> {
-    const missing: [LayerDescriptor, LayerReport][] = [];
+  async #bringLayers(
+    pull: Pull,
+    remote: RemoteImage,
+    layers: ReadonlyMap<Digest, LayerDescriptor>,
+  ): Promise<number> {
+    const absent: [LayerDescriptor, LayerReport][] = [];
     for (const layer of layers.values()) {
       const report = pull.report.layer(layer.digest, layer.size);
       const isSound = this.#shelf.isSound([layer.diffId]);
       if (isSound && (await this.#shelf.get(layer.diffId)) !== undefined) report.exists();
       else {
         report.waiting();
-        missing.push([layer, report]);
+        absent.push([layer, report]);
       }
     }
-    const totalBytes = missing.reduce((sum, [{ size }]) => sum + size, 0);
+    const delta = await this.#deltas.make(
+      pull,
+      remote,
+      absent.map(([layer]) => layer),
+    );
+    for (const [{ diffId }, report] of absent) if (delta.made.has(diffId)) report.done();
+    const missing = absent.filter(([{ diffId }]) => !delta.made.has(diffId));
+    const sizeOf = (some: typeof absent) => some.reduce((sum, [{ size }]) => sum + size, 0);
+    const bytes = { fetchedBytes: delta.fetchedBytes + sizeOf(missing), fullBytes: sizeOf(absent) };
     await this.#checkSpace(
       pull,
       missing.map(([layer]) => layer),
@@ -190,7 +211,8 @@ export class Pulls {
     );
     await Promise.all(fetches);
     signal.throwIfAborted();
-    return totalBytes;
+    this.#deltas.report(pull, delta, bytes);
+    return bytes.fetchedBytes;
   }
 
   async #bringLayer(

@@ -13,7 +13,7 @@ import type { Source } from './hosts.ts';
 /** So many bases are asked for by the tag that a delta from them has, and so many deltas of a list are looked at. */
 const MOST_LOOKED_AT = 8;
 /** A delta that cannot be found sooner saves nobody's time. */
-const LONGEST_WAIT_MS = 10_000;
+const LONGEST_WAIT_MS = 5000;
 
 /** Which deltas are of use. */
 export interface DeltaWish {

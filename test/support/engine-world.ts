@@ -120,6 +120,7 @@ export class World implements AsyncDisposable {
         parallelDownloads: 3,
         parallelUploads: 3,
         supervisorCompat: false,
+        deltas: { mode: 'auto', minSaving: 10 },
         pullLeaseMs: this.pullLeaseMs,
         keepGenerations: this.keepGenerations,
         pullSpoolAboveBytes: undefined,

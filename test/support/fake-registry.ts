@@ -10,7 +10,9 @@ import { layerOf, makeImage, type TestImage, type TestLayer } from './registry-i
 
 /** Images in memory, as the engine sees a registry: by name, and blobs that can be held up or broken. */
 export class FakeRegistry
-  implements Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download'>, PushRegistry
+  implements
+    Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'>,
+    PushRegistry
 {
   readonly images = new Map<string, TestImage>();
   /** Blobs that were asked for, in order. */
@@ -37,6 +39,10 @@ export class FakeRegistry
 
   async download(url: URL): Promise<never> {
     throw fail.registry(`failed to GET ${url} with status 404 Not Found: `, { status: 404 });
+  }
+
+  async deltas(): Promise<[]> {
+    return [];
   }
 
   async tags(ref: Reference): Promise<string[]> {
