@@ -177,6 +177,7 @@ test('every layer of the fixture pairs comes back as it was, from here and from 
   timeout: 1_200_000,
 }, async (t) => {
   if (pairs === undefined) return t.skip('SKERRY_IMAGE_PAIRS is not set');
+  await removeAll(engine.socket);
   for (const pair of readdirSync(pairs)) {
     const versions = ['v1', 'v2'].filter((version) => existsSync(join(pairs, pair, version)));
     const names = versions.map((version) => `${registry.host}/${pair}:${version}`);
