@@ -153,9 +153,16 @@ test('the pieces of a push are events', async () => {
   );
 });
 
+async function seenThree(wanted: string): Promise<void> {
+  const seen = () => proxy.requests.filter(({ method }) => method === wanted).length;
+  for (const until = Date.now() + 20_000; seen() < 3 && Date.now() < until; ) await sleep(10);
+  assert.equal(seen(), 3, wanted);
+}
+
 test('a client that leaves stops the push, and the image can be removed at once', async () => {
   proxy.reset();
-  proxy.fault({ path: /uploads/, method: 'PATCH', do: { kind: 'stall upload', afterBytes: 100_000 } });
+  // less than the smallest of the three layers, or that one would be done before the client leaves
+  proxy.fault({ path: /uploads/, method: 'PATCH', do: { kind: 'stall upload', afterBytes: 50 } });
   const pushed = `${proxy.host}/left:1`;
   await engine.ok(['tag', name, pushed]);
   const cli = spawn('docker', ['push', pushed], {
@@ -163,10 +170,10 @@ test('a client that leaves stops the push, and the image can be removed at once'
     env: { ...process.env, ...engine.cliEnvironment() },
   });
   const ended = once(cli, 'exit');
-  while (proxy.requests.filter(({ method }) => method === 'PATCH').length < 3) await sleep(10);
+  await seenThree('PATCH');
   cli.kill('SIGKILL');
   await ended;
-  while (proxy.requests.filter(({ method }) => method === 'DELETE').length < 3) await sleep(10);
+  await seenThree('DELETE');
   assert.equal(proxy.seen(/manifests/).length, 0);
   proxy.reset();
   assert.match(await engine.ok(['push', pushed]), /digest: sha256:/);
