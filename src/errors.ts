@@ -178,6 +178,7 @@ export const fail = {
   noSuchReference: () => new Failure('NO_SUCH_IMAGE', 404, 'reference does not exist'),
   invalidArchive: (message: string, cause?: unknown) =>
     new Failure('INVALID_ARCHIVE', 400, message, { cause }),
+  noDeltaBase: (message: string) => new Failure('NO_DELTA_BASE', 404, message),
   platformMismatch: (ref: string, wanted: string, actual: string) =>
     new Failure(
       'PLATFORM_MISMATCH',

@@ -96,13 +96,27 @@ export const commands: readonly Command[] = [
       },
     ],
     options: [
-      { name: 'output', short: 'o', takes: 'value', argument: 'FILE', about: 'Write the delta to this file' },
+      {
+        name: 'output',
+        short: 'o',
+        takes: 'value',
+        argument: 'FILE',
+        about: 'Write the delta to this file; with --from-tags, each delta to a file in this directory',
+      },
+      {
+        name: 'tag',
+        short: 't',
+        takes: 'value',
+        argument: 'REF',
+        about:
+          'With --output: what the image is called where the file is loaded; default: as its source has it',
+      },
       { name: 'push', takes: 'switch', about: "Push the delta to the target's repository" },
       {
         name: 'from-tags',
         takes: 'value',
         argument: 'N',
-        about: "With --push: one delta from each of the N newest earlier images of the target's repository",
+        about: "One delta from each of the N newest earlier images of the target's repository",
       },
       {
         name: 'min-saving',

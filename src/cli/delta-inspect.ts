@@ -18,9 +18,16 @@ const MOST_FILES = 10;
 interface Inspected {
   readonly name: string;
   readonly bytes: number;
-  readonly target: { readonly id: Digest; readonly manifest: Digest; readonly platform: string };
-  /** The image that it was made from, as its registry has it. */
+  readonly target: {
+    readonly id: Digest;
+    readonly manifest: Digest;
+    readonly platform: string;
+    /** What it is called where the delta is loaded from a file. */
+    readonly tags: readonly string[];
+  };
+  /** The image that it was made from, as its registry or its file has it. */
   readonly baseId?: Digest;
+  readonly baseTags?: readonly string[];
   readonly base: readonly { readonly diffId: Digest; readonly tarBytes: number }[];
   readonly fullBytes: number;
   /** The header, with the target's manifest and config in it. */
@@ -90,8 +97,10 @@ function factsOf({ name, bytes, facts }: DeltaSource, header: DeltaHeader): Omit
       id: target.id,
       manifest: header.target.manifestDigest,
       platform: formatPlatform(target.platform),
+      tags: header.target.tags ?? [],
     },
     ...(facts && { baseId: facts.baseId }),
+    ...(header.from && { baseId: header.from.id, baseTags: header.from.tags }),
     base: header.base,
     fullBytes: layers.reduce((sum, layer) => sum + layer.fullBytes, 0),
     headerBytes: bytes - layers.reduce((sum, layer) => sum + layer.bytes, 0),
@@ -140,7 +149,8 @@ function describe(o: Inspected): string {
     ['Delta:', `${o.name}, ${formatBytes(o.bytes)}${instead}`],
     ['Target:', `${o.target.id} (${o.target.platform})`],
     ['Manifest:', o.target.manifest],
-    ['Base:', o.baseId ?? 'any image with these layers'],
+    ...o.target.tags.map((tag) => ['Loads as:', printable(tag)]),
+    ['Base:', [o.baseId ?? 'any image with these layers', ...(o.baseTags ?? []).map(printable)].join(', ')],
     ...o.base.map(({ diffId, tarBytes }) => ['', `${diffId}, ${formatBytes(tarBytes)}`]),
     ['Header:', `${formatBytes(o.headerBytes)}, with the manifest and the config of the target`],
   ];
@@ -159,7 +169,7 @@ function describe(o: Inspected): string {
   ];
   const { operations, files } = o;
   if (operations === undefined || files === undefined)
-    return `${parts.join('\n')}\nOperations and files are shown with --base IMAGE.\n`;
+    return `${parts.join('\n')}\nWith --base IMAGE: the bytes by operation, and the ten files that cost most.\n`;
   const rows = operations.map(({ name, count, outputBytes, bytes }) => [
     name,
     String(count),
@@ -168,12 +178,14 @@ function describe(o: Inspected): string {
   ]);
   parts.push(table([['OPERATION', 'COUNT', 'MAKES', 'ABOUT'], ...rows]));
   // names are a stranger's bytes: what could move a terminal's cursor is not shown
-  const shown = files.map(({ name, bytes }) => [formatBytes(bytes), printable(name)]);
+  const shown = files.map(({ name, bytes }) => [
+    formatBytes(bytes),
+    name === '' ? '(the end of the archive)' : printable(Buffer.from(name, 'latin1').toString()),
+  ]);
   parts.push(table([['ABOUT', 'FILE'], ...shown]));
   return parts.join('\n');
 }
 
 function printable(name: string): string {
-  if (name === '') return '(the end of the archive)';
-  return Buffer.from(name, 'latin1').toString().replace(/\p{C}/gu, '?');
+  return name.replace(/\p{C}/gu, '?');
 }

@@ -1,16 +1,20 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { open, rm, writeFile } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
+import type { DeltaOrigin } from '../delta/delta-header.ts';
 import type { LayerTar } from '../delta/delta-reader.ts';
 import { encodeDelta } from '../delta/encoder.ts';
 import { fail } from '../errors.ts';
 import { Semaphore } from '../lib/locks.ts';
+import { canonicalString, type Reference } from '../lib/reference.ts';
 import type { ProgressLine } from './progress-line.ts';
 import type { SourceImage } from './source-image.ts';
 import type { SourceLayer, Workspace } from './workspace.ts';
 
 /** Downloads at once. */
 const MOST_FETCHES = 3;
+/** As many as the format has room for. */
+const MOST_NAMES = 64;
 
 /** What is to be made of which layers. */
 export interface DeltaPlan {
@@ -23,6 +27,26 @@ export interface DeltaPlan {
   readonly sharedCount: number;
   /** Packed bytes of what is missing: what a pull without a delta fetches. */
   readonly fullBytes: number;
+}
+
+/** What a delta that travels as a file tells whoever loads it. */
+export interface DeltaNames {
+  readonly from: DeltaOrigin;
+  /** Of the image that comes of it. */
+  readonly tags: readonly string[];
+}
+
+/**
+ * What a delta's file says besides digests: the image that it was made from, and the names of the target or, with
+ * `tag`, this one. Nothing of it goes into a delta that is pushed, whose bytes follow from the layers alone.
+ */
+export function namesFor({ base, target }: Pick<DeltaPlan, 'base' | 'target'>, tag?: Reference): DeltaNames {
+  const texts = (refs: readonly Reference[]) =>
+    [...new Set(refs.map(canonicalString))].sort().slice(0, MOST_NAMES);
+  return {
+    from: { id: base.id, tags: texts(base.tags) },
+    tags: texts(tag === undefined ? target.tags : [tag]),
+  };
 }
 
 /**
@@ -69,7 +93,14 @@ export async function unpackLayers(
 export async function makeDelta(
   { target }: DeltaPlan,
   tars: { readonly sources: readonly LayerTar[]; readonly missing: readonly LayerTar[] },
-  o: { workspace: Workspace; quality: number; jobs: number; progress: ProgressLine; signal: AbortSignal },
+  o: {
+    names?: DeltaNames | undefined;
+    workspace: Workspace;
+    quality: number;
+    jobs: number;
+    progress: ProgressLine;
+    signal: AbortSignal;
+  },
 ): Promise<{ path: string; bytes: number }> {
   const [framesPath, path] = [o.workspace.newPath(), o.workspace.newPath()];
   const frames = await open(framesPath, 'wx', 0o600);
@@ -77,8 +108,10 @@ export async function makeDelta(
   try {
     const header = await encodeDelta({
       ...o,
+      from: o.names?.from,
       base: tars.sources,
       target: {
+        ...(o.names && { tags: o.names.tags }),
         manifestDigest: target.manifest.digest,
         mediaType: target.manifest.mediaType,
         manifest: exactText(target.manifest.bytes),

@@ -32,6 +32,7 @@ export async function pushDelta(
   { base, target, fullBytes }: DeltaPlan,
   delta: { path: string; bytes: number },
   { access, signal }: Pick<SourceContext, 'access' | 'signal'>,
+  { createdAt }: { createdAt?: string | undefined } = {},
 ): Promise<PushedDelta> {
   const { ref } = target;
   if (ref === undefined) throw fail.config('--push needs a target that is in a registry');
@@ -51,6 +52,7 @@ export async function pushDelta(
     targetId: target.id,
     targetManifest: digest,
     fullBytes,
+    ...(createdAt !== undefined && { createdAt }),
   };
   const bytes = formatDeltaManifest({ facts, blob, subject: { mediaType, digest, size: manifest.length } });
   const tag = deltaTag(digest, base.id);

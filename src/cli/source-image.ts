@@ -2,7 +2,8 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import * as z from 'zod/mini';
-import { readJson } from '../engine/archived-image.ts';
+import { readJson, readTag } from '../engine/archived-image.ts';
+import { annotatedName } from '../engine/oci-layout.ts';
 import { fail } from '../errors.ts';
 import { platform as hostPlatform } from '../host/facts.ts';
 import { compressionOf, decompressInto } from '../layers/decompression.ts';
@@ -21,6 +22,8 @@ export interface SourceImage {
   readonly name: string;
   /** If it lies in a registry. */
   readonly ref?: Reference;
+  /** Names by which it goes where it lies, each with a tag. */
+  readonly tags: readonly Reference[];
   readonly id: Digest;
   readonly manifest: { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer };
   readonly config: Buffer;
@@ -72,6 +75,7 @@ async function readRemote(
   return {
     name: familiarString(ref),
     ref,
+    tags: ref.tag === undefined || ref.digest !== undefined ? [] : [ref],
     id: image.configDigest,
     manifest: { digest: image.manifestDigest, mediaType: image.mediaType, bytes: image.manifest },
     config: image.config,
@@ -81,7 +85,7 @@ async function readRemote(
 }
 
 const annotated = z.object({
-  manifests: z.array(z.object({ annotations: z.optional(z.nullable(z.record(z.string(), z.unknown()))) })),
+  manifests: z.array(z.object({ annotations: z.optional(z.nullable(z.record(z.string(), z.string()))) })),
 });
 /** What the messages about a manifest call an image that lies in files. */
 const unnamed: Reference = { domain: 'docker.io', path: 'library/image' };
@@ -101,6 +105,9 @@ async function readLayout(files: ImageFiles, wish: Wish): Promise<SourceImage> {
     throw fail.config(`${name}: there are ${distinct.length} images: name one by its tag`);
   const only = distinct.length === 1 ? distinct[0] : undefined;
   let entry = only ?? chooseEntry({ ...top, entries: distinct }, platform);
+  const tags = namesOf(
+    top.entries.flatMap(({ digest }, at) => (digest === entry.digest ? [marks.manifests[at]] : [])),
+  );
   let document = await readBlob(files, entry);
   let manifest = parseManifest(document, entry.mediaType || undefined, unnamed);
   if (manifest.kind === 'index') {
@@ -113,6 +120,7 @@ async function readLayout(files: ImageFiles, wish: Wish): Promise<SourceImage> {
   const pulled = parsePulledConfig(config, manifest, { ref: unnamed, ...wish });
   return {
     name,
+    tags,
     id: manifest.config.digest,
     manifest: { digest: entry.digest, mediaType: manifest.mediaType, bytes: document },
     config,
@@ -121,10 +129,16 @@ async function readLayout(files: ImageFiles, wish: Wish): Promise<SourceImage> {
   };
 }
 
-function isMeant(annotations: Record<string, unknown> | null | undefined, tag: string | undefined): boolean {
+function namesOf(
+  entries: readonly (z.infer<typeof annotated>['manifests'][number] | undefined)[],
+): Reference[] {
+  return entries.flatMap((entry) => annotatedName(entry?.annotations ?? {}) ?? []);
+}
+
+function isMeant(annotations: Record<string, string> | null | undefined, tag: string | undefined): boolean {
   if (annotations?.['vnd.docker.reference.type'] !== undefined) return false;
   const name = annotations?.['org.opencontainers.image.ref.name'];
-  return tag === undefined || name === tag || (typeof name === 'string' && name.endsWith(`:${tag}`));
+  return tag === undefined || name === tag || name?.endsWith(`:${tag}`) === true;
 }
 
 async function readBlob(files: ImageFiles, { digest }: { digest: Digest }): Promise<Buffer> {
@@ -134,7 +148,11 @@ async function readBlob(files: ImageFiles, { digest }: { digest: Digest }): Prom
 }
 
 const archiveIndex = z.array(
-  z.object({ Config: z.string(), Layers: z.nullable(z.array(z.string()).check(z.maxLength(127))) }),
+  z.object({
+    Config: z.string(),
+    RepoTags: z.optional(z.nullable(z.array(z.string()))),
+    Layers: z.nullable(z.array(z.string()).check(z.maxLength(127))),
+  }),
 );
 
 /** An archive as `docker save` wrote it before it wrote layouts. It has no manifest of a registry's kind: one is made. */
@@ -172,6 +190,7 @@ async function readDockerArchive(files: ImageFiles, wish: Wish): Promise<SourceI
   const { bytes } = document;
   return {
     name: wish.name,
+    tags: (item.RepoTags ?? []).map(readTag),
     id,
     manifest: { digest: digestOf(bytes), mediaType: 'application/vnd.oci.image.manifest.v1+json', bytes },
     config,

@@ -16,11 +16,14 @@ import { MAX_FRAME_BYTES, MIN_FRAME_BYTES } from './frame.ts';
  * The frames follow, one behind the other.
  */
 const MAGIC = Buffer.from('SKDELTA1', 'latin1');
+/** So many of the first bytes tell a delta of any version from other files. */
+export const MARK_BYTES = MAGIC.length - 1;
 export const PREFIX_BYTES = MAGIC.length + 4 + 4 + 32;
 /** A header lists layers and frames, and embeds a manifest and a config of at most 4 MiB each. */
 export const MAX_HEADER_BYTES = 16 << 20;
 const MOST_LAYERS = 512;
 const MOST_FRAMES = 65_536;
+const MOST_TAGS = 64;
 /** A frame's hash is cut to this: the blob as a whole and the layer that comes of it are checked by all 32 bytes. */
 const HASH_BYTES = 16;
 
@@ -31,9 +34,12 @@ const frame = z.tuple([
   z.int().check(z.positive(), z.maximum(MAX_FRAME_BYTES)),
   z.string().check(z.regex(/^[A-Za-z0-9_-]{22}$/)),
 ]);
+const tags = z.array(z.string().check(z.maxLength(512))).check(z.maxLength(MOST_TAGS));
 const header = z.object({
+  from: z.optional(z.object({ id: digest, tags })),
   base: z.array(z.object({ diffId: digest, tarBytes: bytes })).check(z.maxLength(MOST_LAYERS)),
   target: z.object({
+    tags: z.optional(tags),
     manifestDigest: digest,
     mediaType: z.string().check(z.maxLength(255)),
     manifest: z.string(),
@@ -60,11 +66,23 @@ export interface DeltaLayer extends BaseLayer {
   readonly frames: readonly FrameEntry[];
 }
 
+/** The image that a delta was made from, for messages: what it builds on are the layers. */
+export interface DeltaOrigin {
+  /** Of the image: its config's digest. */
+  readonly id: Digest;
+  /** Names that it had; a stranger's text. */
+  readonly tags: readonly string[];
+}
+
 /** What a delta says of itself before its first frame. */
 export interface DeltaHeader {
+  /** Only in a delta that is to travel as a file: whoever fetches one from a registry knows it already. */
+  readonly from?: DeltaOrigin | undefined;
   readonly base: readonly BaseLayer[];
   /** The image that comes of it, so that a device need not fetch more. The texts are exact. */
   readonly target: {
+    /** Names that it is to have where it is loaded from a file; a stranger's text. */
+    readonly tags?: readonly string[] | undefined;
     readonly manifestDigest: Digest;
     readonly mediaType: string;
     readonly manifest: string;
@@ -81,6 +99,11 @@ export async function formatHeader(value: DeltaHeader): Promise<Buffer> {
   sizes.writeUInt32LE(plain.length, 0);
   sizes.writeUInt32LE(packed.length, 4);
   return Buffer.concat([MAGIC, sizes, createHash('sha256').update(packed).digest(), packed]);
+}
+
+/** Whether something that begins like this is a delta, of whatever version. */
+export function isDelta(head: Buffer): boolean {
+  return head.length >= MARK_BYTES && head.subarray(0, MARK_BYTES).equals(MAGIC.subarray(0, MARK_BYTES));
 }
 
 /** What the first `PREFIX_BYTES` say: the header's length, and how to read it. Throws `CORRUPT`. */
@@ -113,6 +136,8 @@ function checked(plain: Buffer): DeltaHeader {
   }
   const { success, data } = header.safeParse(value);
   if (!success) throw fail.corrupt('delta: its header is malformed');
+  if (new Set(data.layers.map(({ diffId }) => diffId)).size < data.layers.length)
+    throw fail.corrupt('delta: it makes a layer twice');
   for (const { tarBytes, frames } of data.layers) {
     if (frames.reduce((sum, [, outputBytes]) => sum + outputBytes, 0) !== tarBytes)
       throw fail.corrupt('delta: the frames of a layer do not add up');

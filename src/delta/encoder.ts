@@ -7,6 +7,7 @@ import { compress } from './brotli.ts';
 import {
   type DeltaHeader,
   type DeltaLayer,
+  type DeltaOrigin,
   type FrameEntry,
   formatHeader,
   frameHash,
@@ -31,6 +32,8 @@ const MOST_PACKING = 3;
 export async function encodeDelta(o: {
   base: readonly LayerTar[];
   target: DeltaTarget;
+  /** For a delta that is to travel as a file. */
+  from?: DeltaOrigin | undefined;
   quality: number;
   jobs: number;
   keep: (frame: Buffer, outputBytes: number) => Promise<void> | void;
@@ -64,7 +67,7 @@ export async function encodeDelta(o: {
     layers.push({ diffId: layer.diffId, tarBytes: layer.tarBytes, frames });
   }
   const baseLayers = o.base.map(({ diffId, tarBytes }) => ({ diffId, tarBytes }));
-  return formatHeader({ base: baseLayers, target, layers });
+  return formatHeader({ ...(o.from && { from: o.from }), base: baseLayers, target, layers });
 }
 
 async function* framesOf(

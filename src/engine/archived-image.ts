@@ -3,6 +3,7 @@ import { fail } from '../errors.ts';
 import { type Digest, digestOf, isDigest } from '../lib/digest.ts';
 import { normalize, type Platform } from '../lib/platform.ts';
 import { parseReference, type Reference } from '../lib/reference.ts';
+import type { ImageRecord } from '../store/records.ts';
 
 /** With the container's own, overlayfs takes 128 layers in one mount. */
 export const MOST_LAYERS = 127;
@@ -20,6 +21,12 @@ export interface ArchivedImage {
   readonly parent?: string;
   /** As the archive has it. */
   readonly manifest?: { readonly digest: Digest; readonly mediaType: string; readonly text: string };
+}
+
+/** An image that is ready to be adopted, and the names that it is to have. */
+export interface LoadedImage {
+  readonly record: ImageRecord;
+  readonly names: readonly Reference[];
 }
 
 const config = z.object({

@@ -1,3 +1,4 @@
+import { isDelta, MARK_BYTES } from '../delta/delta-header.ts';
 import { fail } from '../errors.ts';
 import { decompressInto } from '../layers/decompression.ts';
 import type { Digest } from '../lib/digest.ts';
@@ -5,13 +6,15 @@ import { Discarded } from '../lib/discarded.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
 import { abortable } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
+import { peek } from '../lib/peek.ts';
 import type { Platform } from '../lib/platform.ts';
-import { familiarString, type Reference } from '../lib/reference.ts';
+import { familiarString } from '../lib/reference.ts';
 import { nowText } from '../lib/time.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { ArchiveContents } from './archive-contents.ts';
 import { ArchiveIntake } from './archive-intake.ts';
-import type { ArchivedImage } from './archived-image.ts';
+import type { ArchivedImage, LoadedImage } from './archived-image.ts';
+import { DeltaIntake } from './delta-intake.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import type { Events } from './events.ts';
 import type { Images, MovedName } from './images.ts';
@@ -30,7 +33,8 @@ export interface LoadParts {
   shelf: Pick<
     LayerShelf,
     'add' | 'diffIdOf' | 'drop' | 'get' | 'keep' | 'lease' | 'leaseEnds' | 'pin' | 'release'
-  >;
+  > &
+    Pick<LayerShelf, 'applyDelta' | 'isSound'>;
   events: Pick<Events, 'emit'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
@@ -44,15 +48,13 @@ export interface LoadOptions {
   signal: AbortSignal;
 }
 
-/** An image that is ready to be adopted, and the names that it is to have. */
-interface Loaded {
-  record: ImageRecord;
-  names: readonly Reference[];
-}
+/** What images come by. */
+type Intake = Pick<ArchiveIntake, 'lease' | 'settle'>;
 
 /**
- * Loads the images of an archive: Docker's, of any age, or an OCI layout, packed or not. Layers are unpacked as they
- * come by; one synced batch at the end makes all images visible. Whatever fails before leaves nothing.
+ * Loads the images of an archive: Docker's, of any age, or an OCI layout; or the one that a delta leads to; packed or
+ * not. Layers are unpacked or made as they come by; one synced batch at the end makes all images visible. Whatever
+ * fails before leaves nothing.
  */
 export async function loadImages(
   parts: LoadParts,
@@ -61,27 +63,39 @@ export async function loadImages(
 ): Promise<void> {
   const began = performance.now();
   await using intake = new ArchiveIntake(parts, o);
+  await using deltaIntake = new DeltaIntake(parts, o);
+  let fromDelta: LoadedImage | undefined;
+  const take = async (pieces: AsyncIterable<Buffer>) => {
+    const { head, whole } = await peek(pieces, MARK_BYTES);
+    if (isDelta(head)) fromDelta = await deltaIntake.read(whole);
+    else await intake.read(whole);
+  };
   const stop = new AbortController();
   const signal = AbortSignal.any([o.signal, stop.signal]);
   try {
     await decompressInto(interruptible(input, signal), 'auto', async (pieces) => {
       // the client may have nothing more to say: what went wrong here must not wait for it
-      await intake.read(pieces).catch((cause: unknown) => {
+      await take(pieces).catch((cause: unknown) => {
         stop.abort(cause);
         throw cause;
       });
     });
-    const archived = readImages(intake.contents, parts.host);
-    const loaded: Loaded[] = [];
-    for (const image of archived) loaded.push(await complete(parts, intake, image, archived));
+    const loaded = fromDelta === undefined ? await completeAll(parts, intake) : [fromDelta];
     o.signal.throwIfAborted();
-    await adopt(parts, intake, merged(loaded), o.progress);
+    await adopt(parts, fromDelta === undefined ? intake : deltaIntake, merged(loaded), o.progress);
     const ms = Math.round(performance.now() - began);
     parts.log.info({ images: loaded.map(({ record }) => record.id), ms }, 'images loaded');
   } catch (cause) {
     o.signal.throwIfAborted();
     throw cause;
   }
+}
+
+async function completeAll(parts: LoadParts, intake: ArchiveIntake): Promise<LoadedImage[]> {
+  const archived = readImages(intake.contents, parts.host);
+  const loaded: LoadedImage[] = [];
+  for (const image of archived) loaded.push(await complete(parts, intake, image, archived));
+  return loaded;
 }
 
 function readImages(contents: ArchiveContents, host: Platform): ArchivedImage[] {
@@ -95,7 +109,7 @@ async function complete(
   intake: ArchiveIntake,
   image: ArchivedImage,
   all: readonly ArchivedImage[],
-): Promise<Loaded> {
+): Promise<LoadedImage> {
   let sizeBytes = 0;
   for (const [at, layer] of image.layers.entries()) {
     const diffId = await intake.bring(layer);
@@ -135,8 +149,8 @@ function isParent(parent: ArchivedImage, child: ArchivedImage): boolean {
 }
 
 /** An image may stand in an archive more than once, under different names. */
-function merged(loaded: readonly Loaded[]): Loaded[] {
-  const byId = new Map<Digest, Loaded>();
+function merged(loaded: readonly LoadedImage[]): LoadedImage[] {
+  const byId = new Map<Digest, LoadedImage>();
   for (const { record, names } of loaded) {
     const known = byId.get(record.id);
     byId.set(
@@ -150,11 +164,11 @@ function merged(loaded: readonly Loaded[]): Loaded[] {
 /** Makes all of them visible at once, then tells of it. What is here under these names already is not written again. */
 async function adopt(
   { images, shelf, events }: LoadParts,
-  intake: ArchiveIntake,
-  loaded: readonly Loaded[],
+  intake: Intake,
+  loaded: readonly LoadedImage[],
   progress: Progress,
 ): Promise<void> {
-  const fresh: Loaded[] = [];
+  const fresh: LoadedImage[] = [];
   for (const one of loaded) if (await isNew(images, one)) fresh.push(one);
   let moved: readonly MovedName[] = [];
   if (fresh.length > 0) {
@@ -178,7 +192,7 @@ async function adopt(
   }
 }
 
-async function isNew(images: LoadParts['images'], { record, names }: Loaded): Promise<boolean> {
+async function isNew(images: LoadParts['images'], { record, names }: LoadedImage): Promise<boolean> {
   if ((await images.byId(record.id)) === undefined) return true;
   const refs = await Promise.all(names.map((name) => images.refOf(name)));
   return refs.some((ref) => ref?.imageId !== record.id);

@@ -49,7 +49,7 @@ export function readOciLayout(contents: ArchiveContents, host: Platform): Archiv
   const images = manifests.filter(({ annotations }) => !annotations?.['vnd.docker.reference.type']);
   const arePlatforms = new Set(images.map(({ platform }) => platformKey(platform))).size === images.length;
   for (const entry of images) {
-    const name = nameOf(entry.annotations ?? {});
+    const name = annotatedName(entry.annotations ?? {});
     const key = name === undefined ? (arePlatforms ? '' : entry.digest) : canonicalString(name);
     const group = groups.get(key) ?? { entries: [], ...(name && { name }) };
     group.entries.push(entry);
@@ -111,7 +111,7 @@ function readBlob(contents: ArchiveContents, { digest, size }: { digest: string;
 }
 
 /** containerd's annotation is a full name; the specification's may be one, or a bare tag, which names no repository. */
-function nameOf(annotations: Record<string, string>): Reference | undefined {
+export function annotatedName(annotations: Readonly<Record<string, string>>): Reference | undefined {
   const full = annotations['io.containerd.image.name'];
   if (full !== undefined) return readTag(full);
   const name = annotations['org.opencontainers.image.ref.name'];

@@ -4,12 +4,14 @@ export async function peek(
   bytes: number,
 ): Promise<{ head: Buffer; whole: AsyncIterable<Buffer> }> {
   const pieces = input[Symbol.asyncIterator]();
-  let head: Buffer = Buffer.alloc(0);
-  while (head.length < bytes) {
+  const first: Buffer[] = [];
+  for (let have = 0; have < bytes; ) {
     const { value, done } = await pieces.next();
     if (done === true) break;
-    head = Buffer.concat([head, value]);
+    first.push(value);
+    have += value.length;
   }
+  const head = Buffer.concat(first);
   const whole = async function* () {
     if (head.length > 0) yield head;
     yield* { [Symbol.asyncIterator]: () => pieces };

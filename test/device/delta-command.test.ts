@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { deltaTag, parseDeltaManifest, parseReferrers, referrersTag } from '../../src/lib/delta-artifact.ts';
+import { archive, dockerMembers } from '../support/archives.ts';
 import { TestEngine } from '../support/engine.ts';
 import { writeLayout } from '../support/layouts.ts';
 import { enterOwnNetwork } from '../support/network.ts';
@@ -110,6 +111,15 @@ test('create: what is wrong with the command line or an image is said, with exit
     [['create', layout('v1'), layout('v2')], /give either --output or --push/],
     [['create', layout('v1'), layout('v2'), '--push'], /--push needs a target that is in a registry/],
     [['create', layout('v1'), '-o', 'x'], /name BASE and TARGET/],
+    [
+      ['create', layout('v2'), '--from-tags', '2', '-o', 'x'],
+      /--from-tags needs a target that is in a registry/,
+    ],
+    [['create', layout('v1'), layout('v2'), '--push', '-t', 'a:1'], /--tag needs --output/],
+    [
+      ['create', layout('v1'), layout('v2'), '-o', 'x', '-t', 'A b'],
+      /invalid reference format|must be lowercase/,
+    ],
     [['create', layout('v1'), layout('v2'), '-o', 'x', '--quality', '12'], /must be from 0 to 11/],
     [['create', layout('nowhere'), layout('v2'), '-o', 'x'], /index\.json is missing/],
     [['create', `${registry.host}/app:9`, layout('v2'), '-o', 'x'], /manifest unknown/],
@@ -139,6 +149,12 @@ test('create --push: the delta lies beside its target, under its tag and in the 
     parseReferrers(list).map(({ facts }) => facts),
     [artifact.facts],
   );
+  await ok(['create', base, target, '--push']);
+  assert.deepEqual([await manifest(tag), await manifest(referrersTag(v2.digest))], [bytes, list]);
+  const dated = { SOURCE_DATE_EPOCH: '1767225600' };
+  await ok(['create', base, target, '--push'], dated);
+  const later = parseDeltaManifest(await manifest(tag));
+  assert.deepEqual(later, { ...artifact, facts: { ...artifact.facts, createdAt: '2026-01-01T00:00:00Z' } });
   await ok(['create', base, target, '--push']);
   assert.deepEqual([await manifest(tag), await manifest(referrersTag(v2.digest))], [bytes, list]);
 });
@@ -176,6 +192,39 @@ test('create --from-tags: from the images before it, each once, and never from w
     facts.map(({ base }: { base: { id: string } }) => base.id),
     [v1.configDigest],
   );
+});
+
+test('create --from-tags --output: each delta has a file of its own in the directory', async () => {
+  const usb = join(directory, 'usb/deltas');
+  const said = await ok(['create', `${registry.host}/app:1.1`, '--from-tags', '3', '-o', usb]);
+  const [name, ...others] = readdirSync(usb);
+  assert.match(name ?? '', /^(?:1\.0|stable)-to-1\.1\.delta$/);
+  assert.deepEqual(others, []);
+  assert.match(said, new RegExp(`written to ${join(usb, name ?? '')}`));
+});
+
+test('create --output: the file tells what it is called, and a daemon loads it by that name', async () => {
+  const [old, young] = [`${registry.host}/app:1.0`, `${registry.host}/app:1.1`];
+  const named = join(directory, 'named.delta');
+  const inspected = async () => JSON.parse(await ok(['inspect', named, '--json']));
+  await ok(['create', old, young, '-o', named]);
+  await using engine = await TestEngine.start();
+  const early = await engine.docker(['load', '-i', named]);
+  assert.match(early.stderr, new RegExp(`base image ${v1.configDigest} \\(${old}\\) is not here`));
+  await engine.ok(['pull', '-q', old]);
+  assert.equal(await engine.ok(['load', '-i', named]), `Loaded image: ${young}`);
+  const { target, baseId, baseTags } = await inspected();
+  assert.deepEqual([target.tags, baseId, baseTags], [[young], v1.configDigest, [old]]);
+  assert.match(await ok(['inspect', named]), new RegExp(`^Loads as: +${young}$`, 'm'));
+  await ok(['create', layout('v1'), layout('v2'), '-o', named, '--tag', 'app']);
+  assert.deepEqual((await inspected()).target.tags, ['docker.io/library/app:latest']);
+  const annotations = { 'org.opencontainers.image.ref.name': 'registry.example/app:2' };
+  await writeLayout(join(directory, 'annotated'), [{ image: v2, annotations }]);
+  await ok(['create', layout('v1'), layout('annotated'), '-o', named]);
+  assert.deepEqual((await inspected()).target.tags, ['registry.example/app:2']);
+  await writeFile(join(directory, 'v2.tar'), archive(dockerMembers(v2, ['app:2', 'b:x'])));
+  await ok(['create', layout('v1'), `docker-archive:${join(directory, 'v2.tar')}`, '-o', named]);
+  assert.deepEqual((await inspected()).target.tags, ['docker.io/library/app:2', 'docker.io/library/b:x']);
 });
 
 test('create --from-tags: the newest of them first, and 3 if none of the deltas saves enough', async () => {
@@ -250,6 +299,8 @@ test('verify: a delta is whole, damaged, or not for this base', async () => {
     await ok(['verify', path, '--base', layout('v1')]),
     new RegExp(`makes 1 layer of ${v2.configDigest}`),
   );
+  const remote = `${registry.host}/app:${deltaTag(v2.digest, v1.configDigest)}`;
+  await ok(['verify', remote, '--base', `${registry.host}/app:1.0`]);
   const bytes = await readFile(path);
   bytes[bytes.length - 1] = 255 - (bytes.at(-1) ?? 0);
   const damaged = join(directory, 'damaged.delta');
@@ -273,10 +324,9 @@ test('inspect: facts of a file or of a name in a registry, and with the base wha
   const delta = `${registry.host}/app:${deltaTag(v2.digest, v1.configDigest)}`;
   const remote = JSON.parse(await ok(['inspect', delta, '--json']));
   const local = JSON.parse(await ok(['inspect', join(directory, 'a.delta'), '--json']));
-  const { name: _n, baseId, ...shared } = remote;
-  const { name: _m, ...same } = local;
-  assert.deepEqual(shared, same);
-  assert.equal(baseId, v1.configDigest);
+  for (const fact of ['target', 'base', 'fullBytes', 'layers', 'columns'])
+    assert.deepEqual(remote[fact], local[fact], fact);
+  assert.deepEqual([remote.baseId, local.baseId], [v1.configDigest, v1.configDigest]);
   assert.equal(local.target.id, v2.configDigest);
   assert.deepEqual(
     local.layers.map(({ diffId }: { diffId: string }) => diffId),

@@ -9,6 +9,7 @@ function imageOf(...names: string[]): SourceImage {
   const id = digestOf(names.join());
   return {
     name: names.join(),
+    tags: [],
     id,
     manifest: { digest: id, mediaType: 'x/y', bytes: Buffer.alloc(0) },
     config: Buffer.alloc(0),

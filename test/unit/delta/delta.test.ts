@@ -29,16 +29,17 @@ async function encode(base: readonly LayerTar[], layers: readonly LayerTar[], qu
   return Buffer.concat([header, ...frames]);
 }
 
+async function* piecesOf(bytes: Buffer, pieceBytes = 1000): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
+}
+
 /** The layers that a delta makes, by diff ID; read in chunks of this size. */
 async function decode(
   delta: Buffer,
   base: readonly LayerTar[],
   chunkBytes = 1000,
 ): Promise<Map<string, Buffer>> {
-  const chunks = async function* () {
-    for (let at = 0; at < delta.length; at += chunkBytes) yield delta.subarray(at, at + chunkBytes);
-  };
-  const reader = await DeltaReader.open(chunks());
+  const reader = await DeltaReader.open(piecesOf(delta, chunkBytes));
   const made = new Map<string, Buffer>();
   for (const layer of reader.header.layers) {
     const pieces: Buffer[] = [];
@@ -109,6 +110,24 @@ test('the header tells the image, and which layers are to be made; those of the 
   );
   assert.equal(header.target.config, config);
   assert.equal(header.target.manifest, manifest);
+});
+
+test('a header may tell names, and what this version does not know; it tells no layer twice', async () => {
+  const delta = await encode([base], [changed]);
+  const { bytes, parse } = parsePrefix(delta.subarray(0, PREFIX_BYTES));
+  const header = parse(delta.subarray(PREFIX_BYTES, PREFIX_BYTES + bytes));
+  const frames = delta.subarray(PREFIX_BYTES + bytes);
+  const from = { id: base.diffId, tags: ['docker.io/library/app:1'] };
+  const target = { ...header.target, tags: ['docker.io/library/app:2'] };
+  const later = { ...header, from, target, later: { and: 'more' } };
+  const named = await DeltaReader.open(piecesOf(await formatHeader(later)));
+  assert.deepEqual(named.header, { ...header, from, target });
+  assert.equal((await decode(Buffer.concat([await formatHeader(later), frames]), [base])).size, 1);
+  const twice = { ...header, layers: [...header.layers, ...header.layers] };
+  await assert.rejects(decode(Buffer.concat([await formatHeader(twice), frames, frames]), [base]), {
+    code: 'CORRUPT',
+    message: 'delta: it makes a layer twice',
+  });
 });
 
 const content = fc.oneof(

@@ -1,0 +1,249 @@
+import { Readable } from 'node:stream';
+import { type DeltaHeader, PREFIX_BYTES, parsePrefix } from '../delta/delta-header.ts';
+import { Failure, fail } from '../errors.ts';
+import type { Digest } from '../lib/digest.ts';
+import { digestOf, shortDigest } from '../lib/digest.ts';
+import type { Log } from '../lib/log.ts';
+import { peek } from '../lib/peek.ts';
+import type { Platform } from '../lib/platform.ts';
+import { progressBar } from '../lib/progress-bar.ts';
+import { familiarString, type Reference } from '../lib/reference.ts';
+import { nowText } from '../lib/time.ts';
+import { parseManifest } from '../registry/manifest.ts';
+import type { ImageRecord, LeaseRecord } from '../store/records.ts';
+import { type LoadedImage, readConfig, readTag } from './archived-image.ts';
+import type { Images } from './images.ts';
+import type { LayerPin } from './layer-pins.ts';
+import type { LayerShelf } from './layer-shelf.ts';
+import type { Progress } from './progress.ts';
+import type { Space } from './space.ts';
+
+interface IntakeParts {
+  images: Pick<Images, 'byId'>;
+  shelf: Pick<LayerShelf, 'applyDelta' | 'drop' | 'isSound' | 'keep' | 'lease' | 'pin' | 'release'>;
+  space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
+  host: Platform;
+  log: Log;
+}
+
+/** The image that a delta leads to, as its header describes it: digests and texts fit each other. */
+interface Target {
+  readonly id: Digest;
+  readonly platform: Platform;
+  readonly diffIds: readonly Digest[];
+  readonly names: readonly Reference[];
+  /** What a pull of a layer would fetch. */
+  readonly packedBytes: ReadonlyMap<Digest, number>;
+}
+
+/** Layers to be made, and those that they are made of. */
+interface Work {
+  readonly missing: readonly Digest[];
+  readonly base: readonly { readonly diffId: Digest; readonly dirId: string }[];
+}
+
+/** What the messages about a manifest call an image without a name. */
+const unnamed: Reference = { domain: 'docker.io', path: 'library/target' };
+
+/**
+ * Takes in a delta that comes as a file. Its header, of at most 16 MiB, is held here; all of it goes through a child, which
+ * makes the layers that are not here out of those that are. Until {@link settle}, what was made goes when this does.
+ */
+export class DeltaIntake implements AsyncDisposable {
+  readonly #parts: IntakeParts;
+  readonly #progress: Progress | undefined;
+  readonly #signal: AbortSignal;
+  /** Layers that were here before; those that are made are under the lease. */
+  readonly #pin: LayerPin;
+  #lease: LeaseRecord | undefined;
+
+  constructor(parts: IntakeParts, o: { isQuiet: boolean; progress: Progress; signal: AbortSignal }) {
+    this.#parts = parts;
+    this.#progress = o.isQuiet ? undefined : o.progress;
+    this.#signal = o.signal;
+    this.#pin = parts.shelf.pin();
+  }
+
+  /** Keeps the layers that were made; none if none had to be. */
+  get lease(): LeaseRecord | undefined {
+    return this.#lease;
+  }
+
+  /** Reads the delta to its end. Throws, before a layer is made, if the base is not here or the image is none for this host. */
+  async read(pieces: AsyncIterable<Buffer>): Promise<LoadedImage> {
+    const { header, headerBytes, whole } = await readHeader(pieces);
+    const target = readTarget(header, this.#parts.host);
+    const work = await this.#plan(header, target);
+    if (work.missing.length > 0) await this.#make(readableOf(whole), { header, headerBytes, target, work });
+    else for await (const _ of whole) this.#signal.throwIfAborted();
+    return { record: await this.#recordOf(header, target), names: target.names };
+  }
+
+  /** What was made is part of an image now. */
+  settle(): void {
+    if (this.#lease !== undefined) this.#parts.shelf.release(this.#lease);
+    this.#lease = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const lease = this.#lease;
+    this.#lease = undefined;
+    // what this cannot clean up now the lease's term will
+    if (lease !== undefined)
+      await this.#parts.shelf.drop(lease).catch((err) => this.#parts.log.error({ err }, 'lease not ended'));
+    await this.#pin[Symbol.asyncDispose]();
+  }
+
+  /** Sees what has to be made, and holds on to the rest. A target that is here already needs no base. */
+  async #plan(header: DeltaHeader, { diffIds }: Target): Promise<Work> {
+    const made = new Set(header.layers.map(({ diffId }) => diffId));
+    const missing: Digest[] = [];
+    for (const diffId of new Set(diffIds)) {
+      const isHere = (await this.#keep(diffId)) !== undefined;
+      if (isHere && this.#parts.shelf.isSound([diffId])) continue;
+      if (!made.has(diffId)) throw isHere ? damagedBase(diffId) : missingBase(header, diffId);
+      missing.push(diffId);
+    }
+    if (missing.length === 0) return { missing, base: [] };
+    const base: { diffId: Digest; dirId: string }[] = [];
+    for (const { diffId } of header.base) {
+      const record = await this.#keep(diffId);
+      if (record === undefined) throw missingBase(header, diffId);
+      if (!this.#parts.shelf.isSound([diffId])) throw damagedBase(diffId);
+      base.push({ diffId, dirId: record.dirId });
+    }
+    return { missing, base };
+  }
+
+  async #make(
+    input: Readable,
+    o: { header: DeltaHeader; headerBytes: number; target: Target; work: Work },
+  ): Promise<void> {
+    const { shelf, space } = this.#parts;
+    const { target, work } = o;
+    const missing = new Set(work.missing);
+    const layers = o.header.layers.filter(({ diffId }) => missing.has(diffId));
+    const fullBytes = work.missing.reduce((sum, diffId) => sum + (target.packedBytes.get(diffId) ?? 0), 0);
+    const coming = layers.map(({ tarBytes }) => ({
+      sizeBytes: tarBytes,
+      unpackedBytes: async () => tarBytes,
+    }));
+    await space.check('the image of the delta', coming);
+    this.#lease = await shelf.lease(work.missing, 'load of a delta');
+    const made = await shelf
+      .applyDelta(input, this.#lease, {
+        goal: { manifestDigest: o.header.target.manifestDigest, imageId: target.id },
+        base: work.base,
+        diffIds: work.missing,
+        maxBytes: await space.limitFor(fullBytes),
+        onProgress: this.#progressOf(o.header, { missing, from: o.headerBytes }),
+        signal: this.#signal,
+      })
+      .catch((cause: unknown) => {
+        const isTooLarge = cause instanceof Failure && cause.code === 'LAYER_TOO_LARGE';
+        throw isTooLarge ? space.failureOf(cause) : cause;
+      });
+    if (made.failure !== undefined) throw made.failure;
+    if (made.layers.length < missing.size) throw fail.corrupt('delta: it lacks layers that it lists');
+  }
+
+  /** Tells of each layer how far its part of the delta has been read. */
+  #progressOf({ layers }: DeltaHeader, o: { missing: ReadonlySet<Digest>; from: number }) {
+    let start = o.from;
+    const parts = layers.map(({ diffId, frames }) => {
+      const part = { diffId, start, total: frames.reduce((sum, [bytes]) => sum + bytes, 0), told: 0 };
+      start += part.total;
+      return part;
+    });
+    const shown = parts.filter(({ diffId }) => o.missing.has(diffId));
+    return (deltaBytes: number) => {
+      for (const part of shown) {
+        const current = Math.min(part.total, Math.max(0, deltaBytes - part.start));
+        if (current === part.told) continue;
+        part.told = current;
+        this.#progress?.({
+          status: 'Loading layer',
+          progressDetail: { current, total: part.total },
+          progress: progressBar(current, part.total),
+          id: shortDigest(part.diffId),
+        });
+      }
+    };
+  }
+
+  async #recordOf({ target }: DeltaHeader, { id, platform, diffIds }: Target): Promise<ImageRecord> {
+    const known = await this.#parts.images.byId(id);
+    if (known !== undefined) return known;
+    let sizeBytes = 0;
+    for (const diffId of diffIds) sizeBytes += (await this.#keep(diffId))?.sizeBytes ?? 0;
+    return {
+      id,
+      manifestDigest: target.manifestDigest,
+      manifestMediaType: target.mediaType,
+      manifest: target.manifest,
+      config: target.config,
+      diffIds: [...diffIds],
+      sizeBytes,
+      pulledAt: nowText(),
+      platform,
+    };
+  }
+
+  async #keep(diffId: Digest) {
+    return this.#parts.shelf.keep(diffId, this.#pin);
+  }
+}
+
+/** The header, how long it is in the file, and the whole file once more. */
+async function readHeader(
+  pieces: AsyncIterable<Buffer>,
+): Promise<{ header: DeltaHeader; headerBytes: number; whole: AsyncIterable<Buffer> }> {
+  const prefix = await peek(pieces, PREFIX_BYTES);
+  const { bytes, parse } = parsePrefix(prefix.head.subarray(0, PREFIX_BYTES));
+  const headerBytes = PREFIX_BYTES + bytes;
+  const { head, whole } = await peek(prefix.whole, headerBytes);
+  if (head.length < headerBytes) throw fail.corrupt('delta: it is cut');
+  return { header: parse(head.subarray(PREFIX_BYTES, headerBytes)), headerBytes, whole };
+}
+
+/** Throws for a header that contradicts itself, and for an image that cannot be one for this host. */
+function readTarget({ target }: DeltaHeader, host: Platform): Target {
+  const bytes = Buffer.from(target.manifest);
+  if (digestOf(bytes) !== target.manifestDigest)
+    throw fail.corrupt('delta: its manifest is not the one that it names');
+  const manifest = parseManifest(bytes, target.mediaType, unnamed);
+  if (manifest.kind === 'index') throw fail.corrupt('delta: it leads to an index');
+  const { id, platform, diffIds } = readConfig(Buffer.from(target.config), host);
+  if (id !== manifest.config.digest) throw fail.corrupt('delta: its config is not the one that it names');
+  if (diffIds.length !== manifest.layers.length)
+    throw fail.corrupt('delta: its manifest and its config have not as many layers');
+  const packedBytes = new Map(diffIds.map((diffId, at) => [diffId, manifest.layers[at]?.size ?? 0]));
+  return { id, platform, diffIds, packedBytes, names: (target.tags ?? []).map(readTag) };
+}
+
+function missingBase({ from }: DeltaHeader, diffId: Digest): Failure {
+  const names = (from?.tags ?? []).map((tag) => familiarString(readTag(tag)));
+  const image = from === undefined ? '' : ` ${from.id}${names.length > 0 ? ` (${names.join(', ')})` : ''}`;
+  return fail.noDeltaBase(`the delta's base image${image} is not here: layer ${diffId} is missing`);
+}
+
+function damagedBase(diffId: Digest): Failure {
+  return fail.corrupt(`delta: layer ${diffId} of its base is damaged: verify the image with repair first`);
+}
+
+/** A stream of these pieces. Unlike one of `Readable.from`, it can be destroyed while it waits for the next one. */
+function readableOf(pieces: AsyncIterable<Buffer>): Readable {
+  const iterator = pieces[Symbol.asyncIterator]();
+  return new Readable({
+    read() {
+      iterator.next().then(
+        ({ value, done }) => this.push(done === true ? null : value),
+        (cause: Error) => this.destroy(cause),
+      );
+    },
+    destroy(cause, done) {
+      iterator.return?.().catch(() => {}); // not waited for: a piece may be on its way for ever
+      done(cause);
+    },
+  });
+}
