@@ -1,8 +1,7 @@
 import { Readable } from 'node:stream';
-import { type DeltaHeader, PREFIX_BYTES, parsePrefix } from '../delta/delta-header.ts';
+import { type DeltaHeader, type DeltaLayer, PREFIX_BYTES, parsePrefix } from '../delta/delta-header.ts';
 import { Failure, fail } from '../errors.ts';
-import type { Digest } from '../lib/digest.ts';
-import { digestOf, shortDigest } from '../lib/digest.ts';
+import { type Digest, digestOf, shortDigest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { peek } from '../lib/peek.ts';
 import type { Platform } from '../lib/platform.ts';
@@ -38,7 +37,7 @@ interface Target {
 
 /** Layers to be made, and those that they are made of. */
 interface Work {
-  readonly missing: readonly Digest[];
+  readonly missing: readonly DeltaLayer[];
   readonly base: readonly { readonly diffId: Digest; readonly dirId: string }[];
 }
 
@@ -73,10 +72,20 @@ export class DeltaIntake implements AsyncDisposable {
   async read(pieces: AsyncIterable<Buffer>): Promise<LoadedImage> {
     const { header, headerBytes, whole } = await readHeader(pieces);
     const target = readTarget(header, this.#parts.host);
+    const known = await this.#parts.images.byId(target.id);
     const work = await this.#plan(header, target);
-    if (work.missing.length > 0) await this.#make(readableOf(whole), { header, headerBytes, target, work });
+    const sizes = work.missing.map(({ tarBytes }) => ({
+      sizeBytes: tarBytes,
+      unpackedBytes: async () => tarBytes,
+    }));
+    await this.#parts.space.check('the image of the delta', sizes);
+    // over all of its layers, so that loads of it that died end with this one
+    if (known === undefined || work.missing.length > 0)
+      this.#lease = await this.#parts.shelf.lease(target.diffIds, 'load of a delta');
+    if (this.#lease !== undefined && work.missing.length > 0)
+      await this.#make(readableOf(whole), this.#lease, { header, headerBytes, target, work });
     else for await (const _ of whole) this.#signal.throwIfAborted();
-    return { record: await this.#recordOf(header, target), names: target.names };
+    return { record: known ?? (await this.#recordOf(header, target)), names: target.names };
   }
 
   /** What was made is part of an image now. */
@@ -96,13 +105,14 @@ export class DeltaIntake implements AsyncDisposable {
 
   /** Sees what has to be made, and holds on to the rest. A target that is here already needs no base. */
   async #plan(header: DeltaHeader, { diffIds }: Target): Promise<Work> {
-    const made = new Set(header.layers.map(({ diffId }) => diffId));
-    const missing: Digest[] = [];
+    const made = new Map(header.layers.map((layer) => [layer.diffId, layer]));
+    const missing: DeltaLayer[] = [];
     for (const diffId of new Set(diffIds)) {
       const isHere = (await this.#keep(diffId)) !== undefined;
       if (isHere && this.#parts.shelf.isSound([diffId])) continue;
-      if (!made.has(diffId)) throw isHere ? damagedBase(diffId) : missingBase(header, diffId);
-      missing.push(diffId);
+      const layer = made.get(diffId);
+      if (layer === undefined) throw isHere ? damagedBase(diffId) : missingBase(header, diffId);
+      missing.push(layer);
     }
     if (missing.length === 0) return { missing, base: [] };
     const base: { diffId: Digest; dirId: string }[] = [];
@@ -117,26 +127,19 @@ export class DeltaIntake implements AsyncDisposable {
 
   async #make(
     input: Readable,
+    lease: LeaseRecord,
     o: { header: DeltaHeader; headerBytes: number; target: Target; work: Work },
   ): Promise<void> {
     const { shelf, space } = this.#parts;
-    const { target, work } = o;
-    const missing = new Set(work.missing);
-    const layers = o.header.layers.filter(({ diffId }) => missing.has(diffId));
-    const fullBytes = work.missing.reduce((sum, diffId) => sum + (target.packedBytes.get(diffId) ?? 0), 0);
-    const coming = layers.map(({ tarBytes }) => ({
-      sizeBytes: tarBytes,
-      unpackedBytes: async () => tarBytes,
-    }));
-    await space.check('the image of the delta', coming);
-    this.#lease = await shelf.lease(work.missing, 'load of a delta');
+    const diffIds = o.work.missing.map(({ diffId }) => diffId);
+    const fullBytes = diffIds.reduce((sum, diffId) => sum + (o.target.packedBytes.get(diffId) ?? 0), 0);
     const made = await shelf
-      .applyDelta(input, this.#lease, {
-        goal: { manifestDigest: o.header.target.manifestDigest, imageId: target.id },
-        base: work.base,
-        diffIds: work.missing,
+      .applyDelta(input, lease, {
+        goal: { manifestDigest: o.header.target.manifestDigest, imageId: o.target.id },
+        base: o.work.base,
+        diffIds,
         maxBytes: await space.limitFor(fullBytes),
-        onProgress: this.#progressOf(o.header, { missing, from: o.headerBytes }),
+        onProgress: this.#progressOf(o.header, { missing: o.work.missing, from: o.headerBytes }),
         signal: this.#signal,
       })
       .catch((cause: unknown) => {
@@ -144,18 +147,18 @@ export class DeltaIntake implements AsyncDisposable {
         throw isTooLarge ? space.failureOf(cause) : cause;
       });
     if (made.failure !== undefined) throw made.failure;
-    if (made.layers.length < missing.size) throw fail.corrupt('delta: it lacks layers that it lists');
+    if (made.layers.length < diffIds.length) throw fail.corrupt('delta: it lacks layers that it lists');
   }
 
   /** Tells of each layer how far its part of the delta has been read. */
-  #progressOf({ layers }: DeltaHeader, o: { missing: ReadonlySet<Digest>; from: number }) {
+  #progressOf({ layers }: DeltaHeader, o: { missing: readonly DeltaLayer[]; from: number }) {
     let start = o.from;
-    const parts = layers.map(({ diffId, frames }) => {
-      const part = { diffId, start, total: frames.reduce((sum, [bytes]) => sum + bytes, 0), told: 0 };
+    const parts = layers.map((layer) => {
+      const part = { layer, start, total: layer.frames.reduce((sum, [bytes]) => sum + bytes, 0), told: 0 };
       start += part.total;
       return part;
     });
-    const shown = parts.filter(({ diffId }) => o.missing.has(diffId));
+    const shown = parts.filter(({ layer }) => o.missing.includes(layer));
     return (deltaBytes: number) => {
       for (const part of shown) {
         const current = Math.min(part.total, Math.max(0, deltaBytes - part.start));
@@ -165,15 +168,13 @@ export class DeltaIntake implements AsyncDisposable {
           status: 'Loading layer',
           progressDetail: { current, total: part.total },
           progress: progressBar(current, part.total),
-          id: shortDigest(part.diffId),
+          id: shortDigest(part.layer.diffId),
         });
       }
     };
   }
 
   async #recordOf({ target }: DeltaHeader, { id, platform, diffIds }: Target): Promise<ImageRecord> {
-    const known = await this.#parts.images.byId(id);
-    if (known !== undefined) return known;
     let sizeBytes = 0;
     for (const diffId of diffIds) sizeBytes += (await this.#keep(diffId))?.sizeBytes ?? 0;
     return {

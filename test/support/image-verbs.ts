@@ -92,6 +92,12 @@ export const verbs: readonly Verb[] = [
     outcome: (before, { versions }) => withName(before, 'app:v3', versions.v3.configDigest),
   },
   {
+    name: 'load of a delta',
+    typicalMs: 300,
+    request: ({ delta }) => ({ method: 'POST', path: '/images/load', body: delta }),
+    outcome: (before, { versions }) => withName(before, 'app:v4', versions.v4.configDigest),
+  },
+  {
     name: 'push',
     typicalMs: 250,
     prepare: async ({ engine, name, turn }) => {

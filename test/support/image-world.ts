@@ -4,6 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
 import { hexOf } from '../../src/lib/digest.ts';
 import { boxLayer } from './box-image.ts';
+import { deltaBetween } from './delta-files.ts';
 import type { TestEngine } from './engine.ts';
 import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts';
 import { startRegistry, type TestRegistry } from './registry.ts';
@@ -28,6 +29,8 @@ export interface Versions {
   v2: TestImage;
   /** No registry has this one. */
   v3: TestImage;
+  /** Nor this one: it is like v1. */
+  v4: TestImage;
 }
 
 /** A registry with the images, and how to reach it. */
@@ -37,6 +40,8 @@ export interface ImageSource extends AsyncDisposable {
   readonly versions: Versions;
   /** `docker save` of v3 as `app:v3`. */
   readonly archive: Buffer;
+  /** The file of the delta from v1 to v4 as `app:v4`. */
+  readonly delta: Buffer;
   /** A name in the registry, as the engine asks for it: through the proxy, which counts. */
   name(repositoryAndTag: string): string;
   /** Lets a tag of `app` stand for another version, in the registry. */
@@ -65,13 +70,16 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
   const v1 = await version(1, [box]);
   const v2 = await version(2, v1.layers.slice(0, 3));
   const v3 = await version(3, [box]);
+  const like = await makeLayer({ 'data/like': v1.layers[2]?.tar.subarray(layerBytes / 100) ?? '' });
+  const v4 = makeImage({ layers: [box, like], config: { Labels: { version: '4' } } });
   await push(registry.host, 'app', ['v1'], v1);
   await push(registry.host, 'app', ['v2'], v2);
   return {
     registry,
     proxy,
-    versions: { v1, v2, v3 },
+    versions: { v1, v2, v3, v4 },
     archive: await archiveOf(v3, `${proxy.host}/app:v3`),
+    delta: await deltaBetween(v1, v4, { tags: [`${proxy.host}/app:v4`], quality: 1 }),
     name: (repositoryAndTag) => `${proxy.host}/${repositoryAndTag}`,
     point: (tag, image) => push(registry.host, 'app', [tag], image),
     [Symbol.asyncDispose]: async () => {
