@@ -10,7 +10,7 @@ Usage: scripts/setup.sh [--test]
 Installs what skerryd needs (crun, runc, conmon, nftables, iptables, iproute2, xz-utils, bzip2, node
 modules) and builds it.
 
-  --test    also fetch what the tests use: openssl, strace, zstd, e2fsprogs and xfsprogs are installed; docker-registry,
+  --test    also fetch what the tests use: openssl, strace, zstd, rdiff, e2fsprogs and xfsprogs are installed; docker-registry,
             the docker command line and a static busybox are only unpacked into .cache/tools, so that no service starts.
   --help    this text
 TEXT
@@ -131,6 +131,6 @@ install_packages crun:crun runc:runc conmon:conmon nft:nftables iptables:iptable
 install_modules
 build
 if [ -n "$with_tests" ]; then
-  install_packages openssl:openssl strace:strace zstd:zstd mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs
+  install_packages openssl:openssl strace:strace zstd:zstd rdiff:rdiff mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs
   fetch_test_tools
 fi

@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Base } from '../../../src/delta/base.ts';
+import { applyPatch } from '../../../src/delta/librsync-patch.ts';
+import { layerTar, noise, text } from '../../support/delta-tars.ts';
+
+const OLD = Buffer.concat([text(40_000, 500), noise(30_000), text(20_000, 90)]);
+const NEW = Buffer.concat([OLD.subarray(30_000, 60_000), noise(5000, 3), OLD.subarray(0, 50_000)]);
+const MAGIC = [0x72, 0x73, 0x02, 0x36];
+
+let directory = '';
+before(() => {
+  directory = mkdtempSync(join(tmpdir(), 'skerry-librsync-'));
+});
+after(() => rmSync(directory, { recursive: true }));
+
+/** A delta by Debian's rdiff. */
+function rdiffDelta(old: Buffer, target: Buffer, ...flags: string[]): Buffer {
+  const [oldFile, targetFile, signature] = ['old', 'new', 'signature'].map((name) => join(directory, name));
+  writeFileSync(oldFile as string, old);
+  writeFileSync(targetFile as string, target);
+  execFileSync('rdiff', ['-f', ...flags, 'signature', oldFile as string, signature as string]);
+  const options = { maxBuffer: 1 << 28 };
+  return execFileSync('rdiff', ['delta', signature as string, targetFile as string, '-'], options);
+}
+
+async function* piecesOf(bytes: Buffer, size: number) {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+async function patch(delta: Buffer, old = OLD, { pieceBytes = 1000, maxBytes = 1 << 20 } = {}) {
+  // two layers, and a base that is one run of bytes
+  const base = new Base([layerTar(old.subarray(0, 33_333)), layerTar(old.subarray(33_333))]);
+  const made: Buffer[] = [];
+  for await (const piece of applyPatch(piecesOf(delta, pieceBytes), base, { maxBytes })) made.push(piece);
+  return Buffer.concat(made);
+}
+
+for (const flags of [
+  [],
+  ['-R', 'rollsum', '-H', 'md4'],
+  ['-b', '512', '-S', '32', '-R', 'rollsum', '-H', 'blake2'],
+])
+  test(`a delta of rdiff ${flags.join(' ')} makes its target`, async () => {
+    const delta = rdiffDelta(OLD, NEW, ...flags);
+    assert.ok(delta.length < 20_000, `${delta.length} bytes`);
+    for (const pieceBytes of [1, 7, 100_000])
+      assert.ok((await patch(delta, OLD, { pieceBytes })).equals(NEW));
+    assert.ok((await patch(rdiffDelta(OLD, Buffer.alloc(0), ...flags))).equals(Buffer.alloc(0)));
+    assert.ok((await patch(rdiffDelta(Buffer.alloc(0), NEW, ...flags), Buffer.alloc(0))).equals(NEW));
+  });
+
+test('whatever becomes of a delta, it is refused or makes something, within its bounds', async () => {
+  const delta = rdiffDelta(OLD.subarray(0, 9000), OLD.subarray(1234, 8000));
+  for (let at = 0; at < delta.length; at++) {
+    if (at > 40 && at < delta.length - 40 && at % 17 > 0) continue; // in the midst of a literal
+    for (let bit = 0; bit < 8; bit++) {
+      const flipped = Buffer.from(delta);
+      flipped[at] = (flipped[at] ?? 0) ^ (1 << bit);
+      const made = await patch(flipped, OLD.subarray(0, 9000), { maxBytes: 20_000 }).catch(isCorrupt);
+      assert.ok(made === true || made.length <= 20_000);
+    }
+    await assert.rejects(patch(delta.subarray(0, at), OLD), isCorrupt);
+  }
+  await assert.rejects(patch(Buffer.concat([delta, Buffer.of(0)]), OLD), /goes on behind its end/);
+});
+
+function isCorrupt(cause: unknown): true {
+  assert.equal((cause as { code?: string }).code, 'CORRUPT', String(cause));
+  return true;
+}
+
+const END = 0x00;
+const wide = (...bytes: number[]) => [...Array<number>(8 - bytes.length).fill(0), ...bytes];
+for (const [name, commands, message] of [
+  ['a command that does not exist', [0x55, 1, 1, END], /no command 85/],
+  ['a copy from behind the base', [0x45, 101, 1, END], /outside its base/],
+  ['a copy across the base end', [0x45, 90, 11, END], /outside its base/],
+  ['a copy of 2^64 - 1 bytes', [0x48, 0, ...Array<number>(8).fill(0xff), END], /number is too large/],
+  ['a position of 2^63', [0x51, 0x80, ...wide().slice(1), 1, END], /number is too large/],
+  [
+    'a position and a length that wrap around',
+    [0x54, ...wide(0x1f, 255, 255, 255, 255, 255, 255), ...wide(1)],
+    /outside/,
+  ],
+  ['a literal of 2^50 bytes', [0x44, ...wide(4, 0, 0, 0, 0, 0, 0), END], /makes more than/],
+  ['a literal of none', [0x41, 0, END], /command is empty/],
+  ['a copy of none', [0x45, 0, 0, END], /command is empty/],
+  [
+    'more than is allowed',
+    [...Array<number[]>(201).fill([0x45, 0, 100]).flat(), END],
+    /makes more than 20000 bytes/,
+  ],
+] as const)
+  test(`a delta is refused that has ${name}`, async () => {
+    const delta = Buffer.from([...MAGIC, ...commands]);
+    const base = OLD.subarray(0, 100);
+    await assert.rejects(patch(delta, base, { maxBytes: 20_000 }), (cause) => {
+      assert.match(String(cause), message);
+      return isCorrupt(cause);
+    });
+  });
+
+test('what is no librsync delta is refused', async () => {
+  await assert.rejects(patch(Buffer.from('SKDELTA1')), /it is none/);
+  await assert.rejects(patch(Buffer.alloc(0)), /it is cut/);
+});
+
+test('a copy of 256 MB passes through in pieces', async () => {
+  const base = { bytes: 2 ** 28, read: (_: number, length: number) => Buffer.allocUnsafe(length) };
+  const delta = Buffer.from([...MAGIC, 0x47, 0, 0x0f, 0xff, 0xff, 0xff, END]);
+  let bytes = 0;
+  for await (const piece of applyPatch(piecesOf(delta, 5), base, { maxBytes: 2 ** 28 })) {
+    assert.ok(piece.length <= 64 << 10);
+    bytes += piece.length;
+  }
+  assert.equal(bytes, 2 ** 28 - 1);
+});
