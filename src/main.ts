@@ -11,6 +11,7 @@ import { Registries } from './engine/registries.ts';
 import { System } from './engine/system.ts';
 import { fail, messageOf } from './errors.ts';
 import { readCgroupLayout, removeEmptyCgroup } from './host/cgroup.ts';
+import { readCgroupLimits } from './host/cgroup-limits.ts';
 import { isRoot } from './host/facts.ts';
 import { inheritedSockets, listenUnix, notifySystemd } from './host/sockets.ts';
 import { Layers } from './layers/layers.ts';
@@ -28,6 +29,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
   await mkdir(dataRoot, { recursive: true, mode: 0o710 });
   await mkdir(execRoot, { recursive: true, mode: 0o711 });
   const cgroups = await readCgroupLayout();
+  const limits = readCgroupLimits(cgroups);
   disposal.defer(() => removeEmptyCgroup(cgroups, config.cgroupParent));
   const store = disposal.use(
     await Store.open({ dir: join(dataRoot, 'db'), ...board.store, log: logOf('store') }),
@@ -76,7 +78,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       dataRoot,
       execRoot,
       resolver: { dns, dnsSearch, dnsOptions },
-      cgroupVersion: cgroups.version,
+      limits,
       release: config.release.version,
       parallelDownloads: config.maxConcurrentDownloads,
       parallelUploads: config.maxConcurrentUploads,
@@ -99,7 +101,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       labels: config.labels,
       isDebug: config.logLevel === 'debug',
       loggingDriver: config.logDriver,
-      cgroups,
+      limits,
       runtimes: Object.fromEntries(runtime.names().map((name) => [name, runtimes[name] ?? { path: name }])),
       defaultRuntime: runtime.defaultName,
       insecureRegistries: config.insecureRegistries,

@@ -127,31 +127,40 @@ function ipcOf(mode: string): 'private' | 'shareable' | 'host' {
 }
 
 function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {
-  const {
-    memory,
-    memoryReservation,
-    memorySwap,
-    nanoCpus,
-    cpuShares,
-    cpuQuota,
-    cpuPeriod,
-    cpusetCpus,
-    cpusetMems,
-  } = hostConfig;
-  const periodUs = nanoCpus > 0 ? 100_000 : cpuPeriod;
-  const quotaUs = nanoCpus > 0 ? Math.floor((nanoCpus * periodUs) / 1e9) : cpuQuota;
-  return {
-    ...(memory > 0 && { memoryBytes: memory }),
-    ...(memoryReservation > 0 && { memoryReservationBytes: memoryReservation }),
-    ...(memorySwap !== 0 && { memorySwapBytes: memorySwap }),
-    ...(cpuShares !== 0 && { cpuShares }),
-    ...(quotaUs !== 0 && { cpuQuota: quotaUs }),
-    ...(periodUs !== 0 && { cpuPeriod: periodUs }),
-    ...(cpusetCpus !== '' && { cpusetCpus }),
-    ...(cpusetMems !== '' && { cpusetMems }),
-    ...(hostConfig.pidsLimit !== null && hostConfig.pidsLimit > 0 && { pidsLimit: hostConfig.pidsLimit }),
-    ...(hostConfig.oomKillDisable === true && { oomKillDisable: true }),
+  const { nanoCpus } = hostConfig;
+  const { kernelMemory = 0, kernelMemoryTCP = 0, memorySwappiness, pidsLimit } = hostConfig;
+  const periodUs = nanoCpus > 0 ? 100_000 : hostConfig.cpuPeriod;
+  const quotaUs = nanoCpus > 0 ? Math.floor((nanoCpus * periodUs) / 1e9) : hostConfig.cpuQuota;
+  const { cpuRealtimeRuntime, cpuRealtimePeriod, cpusetCpus, cpusetMems } = hostConfig;
+  const listed = <T>(list: T[] | null) => (list !== null && list.length > 0 ? list : undefined);
+  const wanted = {
+    memoryBytes: positive(hostConfig.memory),
+    memoryReservationBytes: positive(hostConfig.memoryReservation),
+    memorySwapBytes: hostConfig.memorySwap || undefined,
+    kernelMemoryBytes: positive(kernelMemory),
+    kernelMemoryTcpBytes: positive(kernelMemoryTCP),
+    memorySwappiness: memorySwappiness ?? undefined,
+    cpuShares: hostConfig.cpuShares || undefined,
+    cpuQuota: quotaUs || undefined,
+    cpuPeriod: periodUs || undefined,
+    cpuRealtimeRuntime: cpuRealtimeRuntime || undefined,
+    cpuRealtimePeriod: cpuRealtimePeriod || undefined,
+    cpusetCpus: cpusetCpus || undefined,
+    cpusetMems: cpusetMems || undefined,
+    pidsLimit: positive(pidsLimit ?? 0),
+    oomKillDisable: hostConfig.oomKillDisable || undefined,
+    blockWeight: hostConfig.blkioWeight || undefined,
+    blockWeightDevices: listed(hostConfig.blkioWeightDevice),
+    blockReadBps: listed(hostConfig.blkioDeviceReadBps),
+    blockWriteBps: listed(hostConfig.blkioDeviceWriteBps),
+    blockReadIops: listed(hostConfig.blkioDeviceReadIOps),
+    blockWriteIops: listed(hostConfig.blkioDeviceWriteIOps),
   };
+  return Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
+}
+
+function positive(value: number): number | undefined {
+  return value > 0 ? value : undefined;
 }
 
 /** What the security options say; throws 500, as dockerd does, for one that is none. */

@@ -1,11 +1,13 @@
 import { isIP } from 'node:net';
 import { fail } from '../errors.ts';
+import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import type { Platform } from '../lib/platform.ts';
 import { parseHostPort, parsePort } from '../lib/port.ts';
 import { parseSignal } from '../lib/signals.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { securityOf } from './bundle-spec.ts';
 import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
+import { type CheckedResources, checkResources, checkSchedulers } from './resource-checks.ts';
 
 /** What a client asks for, already of the right shape. */
 export interface CreateRequest {
@@ -24,21 +26,26 @@ export interface HostLimits {
   /** OCI runtimes by name, and the one that an empty name means. */
   runtimes: readonly string[];
   defaultRuntime: string;
-  cgroupVersion: 1 | 2;
+  /** What its kernel can limit. */
+  limits: CgroupLimits;
 }
 
-const MIN_MEMORY_BYTES = 6 * 1024 * 1024;
-
-/** Checks that need no image, in dockerd's order; throws 400 in its words. */
-export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLimits): void {
+/**
+ * Checks that need no image, in dockerd's order; throws 400 in its words. Answers the host's part as far as the kernel
+ * can give it, and a warning for each wish that it cannot.
+ */
+export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLimits): CheckedResources {
   checkConflicts(config, hostConfig);
+  checkSchedulers(hostConfig, host.limits);
   checkConfig(config);
   checkHostConfig(hostConfig);
-  checkResources(hostConfig, host);
+  const checked = checkResources(hostConfig, host.limits, host.cpus);
+  checkPlatformSettings(hostConfig);
   securityOf(hostConfig);
   if (hostConfig.runtime !== '' && !host.runtimes.includes(hostConfig.runtime)) {
     throw fail.unknownRuntime(hostConfig.runtime);
   }
+  return checked;
 }
 
 /** A container logs as well without them: into a bounded file, as ever. */
@@ -50,19 +57,10 @@ export function discardedWishes({
   hostConfig,
 }: Pick<CreateRequest, 'config' | 'hostConfig'>): string[] {
   const { type, config: logOptions } = hostConfig.logConfig;
-  const throttles = [
-    hostConfig.blkioWeightDevice,
-    hostConfig.blkioDeviceReadBps,
-    hostConfig.blkioDeviceWriteBps,
-    hostConfig.blkioDeviceReadIOps,
-    hostConfig.blkioDeviceWriteIOps,
-  ];
   const discarded: [string, boolean][] = [
     ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
     ['An init process is', hostConfig.init === true],
-    ['Block I/O limits are', hostConfig.blkioWeight > 0 || throttles.some((list) => (list ?? []).length > 0)],
     ['Device cgroup rules are', (hostConfig.deviceCgroupRules ?? []).length > 0],
-    ['Memory swappiness is', (hostConfig.memorySwappiness ?? -1) >= 0],
     [`The log driver ${type} is`, substitutedLogDrivers.includes(type)],
     ['Log options are', Object.keys(logOptions).length > 0],
     ['Storage options are', Object.keys(hostConfig.storageOpt ?? {}).length > 0],
@@ -153,35 +151,9 @@ function checkExtraHost(entry: string): void {
     throw fail.badRequest(`invalid IP address in add-host: "${address}"`);
 }
 
-function checkResources(hostConfig: HostConfig, host: HostLimits): void {
-  const { memory, memorySwap, nanoCpus, cpuPeriod, cpuQuota, oomScoreAdj, shmSize } = hostConfig;
-  if (memory !== 0 && memory < MIN_MEMORY_BYTES) throw fail.badRequest('Minimum memory limit allowed is 6MB');
-  if (memorySwap > 0 && memory === 0) {
-    throw fail.badRequest('You should always set the Memory limit when using Memoryswap limit, see usage');
-  }
-  if (memory > 0 && memorySwap > 0 && memorySwap < memory) {
-    throw fail.badRequest('Minimum memoryswap limit should be larger than memory limit, see usage');
-  }
-  if (nanoCpus < 0 || nanoCpus > host.cpus * 1e9) {
-    throw fail.badRequest(
-      `Range of CPUs is from 0.01 to ${host.cpus.toFixed(2)}, as there are only ${host.cpus} CPUs available`,
-    );
-  }
-  if (nanoCpus > 0 && cpuPeriod > 0) {
-    throw fail.badRequest('Conflicting options: Nano CPUs and CPU Period cannot both be set');
-  }
-  if (nanoCpus > 0 && cpuQuota > 0) {
-    throw fail.badRequest('Conflicting options: Nano CPUs and CPU Quota cannot both be set');
-  }
-  if (cpuPeriod !== 0 && (cpuPeriod < 1000 || cpuPeriod > 1_000_000)) {
-    throw fail.badRequest(
-      'CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)',
-    );
-  }
-  if (cpuQuota > 0 && cpuQuota < 1000)
-    throw fail.badRequest('CPU cfs quota can not be less than 1ms (i.e. 1000)');
+function checkPlatformSettings({ shmSize, oomScoreAdj }: HostConfig): void {
+  if (shmSize < 0) throw fail.badRequest('SHM size can not be less than 0');
   if (oomScoreAdj < -1000 || oomScoreAdj > 1000) {
     throw fail.badRequest(`Invalid value ${oomScoreAdj}, range for oom score adj is [-1000, 1000]`);
   }
-  if (shmSize < 0) throw fail.badRequest('SHM size can not be less than 0');
 }

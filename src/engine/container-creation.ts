@@ -76,7 +76,7 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     networkMode: hostConfig.networkMode === '' ? 'default' : hostConfig.networkMode,
     runtime: hostConfig.runtime === '' ? host.defaultRuntime : hostConfig.runtime,
     ipcMode: hostConfig.ipcMode === '' ? 'private' : hostConfig.ipcMode,
-    cgroupnsMode: hostConfig.cgroupnsMode || (host.cgroupVersion === 1 ? 'host' : 'private'),
+    cgroupnsMode: hostConfig.cgroupnsMode || (host.limits.version === 1 ? 'host' : 'private'),
     shmSize: hostConfig.shmSize === 0 ? 64 * 1024 * 1024 : hostConfig.shmSize,
     // dockerd: as much swap as memory, where only memory is limited
     memorySwap: memory > 0 && memorySwap === 0 ? memory * 2 : memorySwap,

@@ -60,11 +60,12 @@ export class Containers {
   /** Makes a container that can be started. Throws 400, 404 or 409 in dockerd's words and order. */
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
     const { host, images, records, events, log } = this.#parts;
-    checkRequest(request, host);
+    const checked = checkRequest(request, host);
     return images.using(request.config.image, async (image) => {
       const id = newId();
-      const draft = newRecord(id, '', image, request, host);
+      const draft = newRecord(id, '', image, { ...request, hostConfig: checked.hostConfig }, host);
       const warnings = [
+        ...checked.warnings,
         ...checkPlatform(image, request, host.platform),
         ...damageWarnings(this.#parts.shelf.isSound(draft.diffIds), request.config.image),
         ...discardedWishes(draft),

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import { cpus, hostname, platform } from '../host/facts.ts';
 import { ensureDirectory, removeTree } from '../host/files.ts';
 import type { Layers } from '../layers/layers.ts';
@@ -52,7 +53,7 @@ export interface EngineOptions {
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
-  cgroupVersion: 1 | 2;
+  limits: CgroupLimits;
   /** The daemon's, as images that are made here tell it. */
   release: string;
   parallelDownloads: number;
@@ -179,7 +180,7 @@ export class Engine implements AsyncDisposable {
       platform: platform(),
       runtimes: runtime.names(),
       defaultRuntime: runtime.defaultName,
-      cgroupVersion: o.cgroupVersion,
+      limits: o.limits,
     };
     const log = o.log('containers');
     const launcher = new Launcher({

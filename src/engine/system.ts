@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import type { CgroupLayout } from '../host/cgroup.ts';
+import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import {
   architecture,
   cpus,
@@ -26,7 +26,7 @@ export interface SystemFacts {
   labels: readonly string[];
   isDebug: boolean;
   loggingDriver: string;
-  cgroups: CgroupLayout;
+  limits: CgroupLimits;
   runtimes: Readonly<Record<string, { path: string; args?: readonly string[] }>>;
   defaultRuntime: string;
   /** Host, host:port or CIDR. */
@@ -84,7 +84,7 @@ export class System {
 
   async info() {
     const facts = this.#facts;
-    const limits = limitsOf(facts.cgroups);
+    const { limits } = facts;
     const isForwardingIpv4 = await isSet('/proc/sys/net/ipv4/ip_forward');
     const isBridgeFilteredByIptables = await isSet('/proc/sys/net/bridge/bridge-nf-call-iptables');
     const isBridgeFilteredByIp6tables = await isSet('/proc/sys/net/bridge/bridge-nf-call-ip6tables');
@@ -99,7 +99,7 @@ export class System {
         ['Native Overlay Diff', 'true'],
       ] as const,
       plugins: { volume: ['local'], network: ['bridge', 'host', 'null'], log: [facts.loggingDriver] },
-      limits,
+      limits: limitsView(limits),
       isForwardingIpv4,
       isBridgeFilteredByIptables,
       isBridgeFilteredByIp6tables,
@@ -109,7 +109,7 @@ export class System {
       time: nowText(),
       loggingDriver: facts.loggingDriver,
       cgroupDriver: 'cgroupfs',
-      cgroupVersion: facts.cgroups.version,
+      cgroupVersion: limits.version,
       kernelVersion: kernelVersion(),
       operatingSystem: operatingSystem(),
       osVersion: osVersion(),
@@ -158,33 +158,45 @@ export class System {
   }
 }
 
-function limitsOf({ version, controllers, mounts }: CgroupLayout) {
-  const [hasMemory, hasCpu] = [controllers.has('memory'), controllers.has('cpu')];
+function limitsView(limits: CgroupLimits) {
+  const { memory, swap, cpuQuota, cpuShares, cpuset, pids, oomKillDisable } = limits;
   return {
-    memory: hasMemory,
-    swap: hasMemory && (version === 2 || mounts.has('memory')),
-    cpuPeriod: hasCpu,
-    cpuQuota: hasCpu,
-    cpuShares: hasCpu,
-    cpuSet: controllers.has('cpuset'),
-    pids: controllers.has('pids'),
-    oomKillDisable: hasMemory && version === 1,
-    kernelMemory: false,
-    kernelMemoryTcp: hasMemory && version === 1,
+    memory,
+    swap,
+    cpuPeriod: cpuQuota,
+    cpuQuota,
+    cpuShares,
+    cpuSet: cpuset,
+    pids,
+    oomKillDisable,
+    kernelMemory: limits.kernelMemory,
+    kernelMemoryTcp: limits.kernelMemoryTcp,
   };
 }
 
-/** dockerd's words for what the kernel cannot limit. */
-function limitWarnings(limits: ReturnType<typeof limitsOf>): string[] {
+/** dockerd's words for what the kernel cannot limit, and its silence where nobody could do anything about it. */
+function limitWarnings(limits: CgroupLimits): string[] {
+  const isOld = limits.version === 1;
+  const throttle = (old: string, unified: string) =>
+    isOld ? `blkio throttle.${old}_device` : `io.max (${unified})`;
   const missing: [boolean, string][] = [
-    [limits.memory, 'WARNING: No memory limit support'],
-    [limits.swap, 'WARNING: No swap limit support'],
-    [limits.cpuQuota, 'WARNING: No cpu cfs quota support'],
-    [limits.cpuShares, 'WARNING: No cpu shares support'],
-    [limits.cpuSet, 'WARNING: No cpuset support'],
-    [limits.pids, 'WARNING: No pids limit support'],
+    [limits.memory, 'memory limit'],
+    [limits.swap, 'swap limit'],
+    [limits.kernelMemoryTcp || !isOld, 'kernel memory TCP limit'],
+    [limits.oomKillDisable || !isOld, 'oom kill disable'],
+    [limits.cpuQuota, 'cpu cfs quota'],
+    [limits.cpuQuota, 'cpu cfs period'],
+    [limits.cpuShares, 'cpu shares'],
+    [limits.cpuset, 'cpuset'],
+    [limits.blockWeight || isOld, 'io.weight'],
+    [limits.blockWeightDevice || isOld, 'io.weight (per device)'],
+    [limits.blockReadBps, throttle('read_bps', 'rbps')],
+    [limits.blockWriteBps, throttle('write_bps', 'wbps')],
+    [limits.blockReadIops, throttle('read_iops', 'riops')],
+    [limits.blockWriteIops, throttle('write_iops', 'wiops')],
+    [limits.pids, 'pids limit'],
   ];
-  return missing.flatMap(([isThere, words]) => (isThere ? [] : [words]));
+  return missing.flatMap(([isThere, what]) => (isThere ? [] : [`WARNING: No ${what} support`]));
 }
 
 /** Stable over restarts without being stored: made of the machine's own ID and where the data is. */

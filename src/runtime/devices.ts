@@ -2,6 +2,7 @@ import type { Stats } from 'node:fs';
 import { lstat, readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf, fail, messageOf } from '../errors.ts';
+import { deviceNumber } from '../host/device-nodes.ts';
 import type { BundleDevice, BundleSpec, OciDevice } from './spec.ts';
 
 /** Whatever of /dev is a file system of its own, or not the container's business. */
@@ -60,9 +61,7 @@ function ociDevice(stats: Stats, path: string, permissions: string): OciDevice |
   return {
     path,
     type: stats.isBlockDevice() ? 'b' : 'c',
-    // makedev(3), as far as Linux goes: 12 bits of major, 20 bits of minor
-    major: (rdev >>> 8) & 0xfff,
-    minor: (rdev & 0xff) | ((rdev >>> 12) & 0xfff00),
+    ...deviceNumber(rdev),
     fileMode: mode & 0o777,
     uid,
     gid,

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { type BundleResources, ociResources } from './resources.ts';
 import { defaultSeccomp, seccompFrom } from './seccomp.ts';
 import type { OciSeccomp, SeccompSubject } from './seccomp-rules.ts';
 
@@ -26,21 +27,6 @@ export interface BundleMount {
   readonly type: string;
   readonly source: string;
   readonly options: readonly string[];
-}
-
-/** Limits; absent means none. Sizes in bytes, cpu times in microseconds. */
-export interface BundleResources {
-  readonly memoryBytes?: number;
-  readonly memoryReservationBytes?: number;
-  /** Memory and swap together; -1 is no limit on swap. */
-  readonly memorySwapBytes?: number;
-  readonly cpuShares?: number;
-  readonly cpuQuota?: number;
-  readonly cpuPeriod?: number;
-  readonly cpusetCpus?: string;
-  readonly cpusetMems?: string;
-  readonly pidsLimit?: number;
-  readonly oomKillDisable?: boolean;
 }
 
 /** A device of the host, and where in the container it is to be. */
@@ -263,21 +249,8 @@ function withAccess(mount: BundleMount, { isPrivileged, isRootfsReadonly }: Bund
   return { ...mount, options: isPrivileged && !isRootfsReadonly ? options : [...options, 'ro'] };
 }
 
-function resourcesOf({ resources, isPrivileged }: BundleSpec, devices: readonly OciDevice[], host: SpecHost) {
-  const memory = withoutAbsent({
-    limit: resources.memoryBytes,
-    reservation: resources.memoryReservationBytes,
-    swap: resources.memorySwapBytes,
-    disableOOMKiller: host.cgroupVersion === 1 ? resources.oomKillDisable : undefined,
-  });
-  const cpu = withoutAbsent({
-    shares: resources.cpuShares,
-    quota: resources.cpuQuota,
-    period: resources.cpuPeriod,
-    cpus: resources.cpusetCpus,
-    mems: resources.cpusetMems,
-  });
-  const deviceRules = isPrivileged
+function resourcesOf(bundle: BundleSpec, devices: readonly OciDevice[], host: SpecHost): object {
+  const deviceRules = bundle.isPrivileged
     ? [{ allow: true, access: 'rwm' }]
     : [
         // the runtimes add what every container needs: null, zero, full, random, tty, ptys, and mknod of any
@@ -290,18 +263,7 @@ function resourcesOf({ resources, isPrivileged }: BundleSpec, devices: readonly 
           access: permissions,
         })),
       ];
-  return {
-    devices: deviceRules,
-    ...(memory !== undefined && { memory }),
-    ...(cpu !== undefined && { cpu }),
-    ...(resources.pidsLimit !== undefined && { pids: { limit: resources.pidsLimit } }),
-  };
-}
-
-/** The object without its undefined fields; undefined if nothing is left. */
-function withoutAbsent(fields: Record<string, unknown>): object | undefined {
-  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return present.length === 0 ? undefined : Object.fromEntries(present);
+  return { devices: deviceRules, ...ociResources(bundle.resources, host.cgroupVersion) };
 }
 
 function sysctlsOf({ namespaces, domainname, sysctls }: BundleSpec, host: SpecHost): Record<string, string> {

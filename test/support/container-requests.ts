@@ -1,6 +1,7 @@
 import type { CreateRequest } from '../../src/engine/container-checks.ts';
 import { emptyConfig } from '../../src/engine/image-making.ts';
 import type { ContainerConfig, HostConfig } from '../../src/engine/model.ts';
+import type { CgroupLimits } from '../../src/host/cgroup-limits.ts';
 
 /** What a client asks for that asks for nothing. */
 export const plainConfig: ContainerConfig = { ...emptyConfig(), image: 'app' };
@@ -82,3 +83,28 @@ export function createRequest(
     endpoints: {},
   };
 }
+
+/** A kernel of today that can limit everything, with four processors and one memory node. */
+export const everyLimit: CgroupLimits = {
+  version: 2,
+  memory: true,
+  swap: true,
+  memoryReservation: true,
+  memorySwappiness: true,
+  oomKillDisable: true,
+  kernelMemory: true,
+  kernelMemoryTcp: true,
+  pids: true,
+  cpuShares: true,
+  cpuQuota: true,
+  cpuRealtime: true,
+  cpuset: true,
+  cpus: '0-3',
+  memoryNodes: '0',
+  blockWeight: true,
+  blockWeightDevice: true,
+  blockReadBps: true,
+  blockWriteBps: true,
+  blockReadIops: true,
+  blockWriteIops: true,
+};

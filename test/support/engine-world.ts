@@ -11,7 +11,7 @@ import { withResolvers } from '../../src/lib/promises.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord, RefRecord } from '../../src/store/records.ts';
 import { Store } from '../../src/store/store.ts';
 import type { Change } from '../../src/store/tables.ts';
-import { createRequest } from './container-requests.ts';
+import { createRequest, everyLimit } from './container-requests.ts';
 import { type Effect, FakeBridge, FakeKernel, FakeLayers, FakeRuntime } from './fake-kernel.ts';
 import { FakeRegistry } from './fake-registry.ts';
 
@@ -115,7 +115,7 @@ export class World implements AsyncDisposable {
         dataRoot: this.dataRoot,
         execRoot: this.execRoot,
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
-        cgroupVersion: 2,
+        limits: everyLimit,
         release: '26.1.5',
         parallelDownloads: 3,
         parallelUploads: 3,

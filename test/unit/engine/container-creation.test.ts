@@ -8,7 +8,7 @@ import {
   newRecord,
 } from '../../../src/engine/container-creation.ts';
 import { viewOf } from '../../../src/engine/image-view.ts';
-import { createRequest, plainConfig } from '../../support/container-requests.ts';
+import { createRequest, everyLimit, plainConfig } from '../../support/container-requests.ts';
 import { imageRecord } from '../../support/image-records.ts';
 
 const host: HostLimits = {
@@ -17,7 +17,7 @@ const host: HostLimits = {
   platform: { os: 'linux', architecture: 'amd64' },
   runtimes: ['crun'],
   defaultRuntime: 'crun',
-  cgroupVersion: 2,
+  limits: everyLimit,
 };
 const image = (config: object = { Cmd: ['sh'] }, more: Parameters<typeof imageRecord>[0] = {}) =>
   viewOf(imageRecord({ ...more, config: { config } }), []);
@@ -117,7 +117,7 @@ test('defaults that depend on others', () => {
   assert.equal(make({ pidsLimit: 0 }).hostConfig.pidsLimit, null);
   assert.equal(make({ networkMode: 'host' }).config.hostname, 'board');
   assert.deepEqual(Object.keys(make({ networkMode: 'none' }).endpoints), ['none']);
-  assert.equal(make({}, { cgroupVersion: 1 }).hostConfig.cgroupnsMode, 'host');
+  assert.equal(make({}, { limits: { ...everyLimit, version: 1 } }).hostConfig.cgroupnsMode, 'host');
   assert.equal(make({}).hostConfig.oomKillDisable, false);
   assert.ok(make({}).hostConfig.maskedPaths?.includes('/proc/kcore'));
   assert.deepEqual(make({ maskedPaths: [] }).hostConfig.maskedPaths, []);

@@ -231,3 +231,16 @@ test('the cgroup stays below the root, whatever its parent is called', () => {
   assert.equal(cgroupOf({ id: 'i', cgroupParent: 'a/b' }), '/a/b/i');
   assert.equal(cgroupOf({ id: 'i', cgroupParent: '/../x' }), '/x/i');
 });
+
+test('limits for runtimes that know them: kernel memory, real time, swappiness of nothing', () => {
+  const resources = {
+    kernelMemoryBytes: 8 << 20,
+    kernelMemoryTcpBytes: 9 << 20,
+    memorySwappiness: 0,
+    cpuRealtimePeriod: 1000,
+    cpuRealtimeRuntime: 500,
+  };
+  const { memory, cpu } = specOf({ resources }).linux.resources as Record<string, object>;
+  assert.deepEqual(memory, { kernel: 8 << 20, kernelTCP: 9 << 20, swappiness: 0 });
+  assert.deepEqual(cpu, { realtimePeriod: 1000, realtimeRuntime: 500 });
+});
