@@ -178,6 +178,12 @@ export const fail = {
   noSuchReference: () => new Failure('NO_SUCH_IMAGE', 404, 'reference does not exist'),
   invalidArchive: (message: string, cause?: unknown) =>
     new Failure('INVALID_ARCHIVE', 400, message, { cause }),
+  baseDamaged: (diffId: string, reason: string, cause?: unknown) =>
+    new Failure('BASE_DAMAGED', 500, `delta: layer ${diffId} of its base is damaged: ${reason}`, {
+      cause,
+      facts: { layer: diffId, damage: reason },
+    }),
+  noDelta: (message: string) => new Failure('NO_DELTA', 500, message),
   noDeltaBase: (message: string) => new Failure('NO_DELTA_BASE', 404, message),
   platformMismatch: (ref: string, wanted: string, actual: string) =>
     new Failure(

@@ -36,8 +36,8 @@ async function applyDelta(job: DeltaJob): Promise<MadeLayers> {
     return { layers };
   } catch (cause) {
     if (!(cause instanceof Failure)) throw cause;
-    const { code, message } = blamed(cause, base, housekeeping);
-    return { layers, failure: { code, message } };
+    const { code, message, facts } = blamed(cause, base, housekeeping);
+    return { layers, failure: { code, message, facts } };
   } finally {
     for (const { tar } of base) tar[Symbol.dispose]();
   }
@@ -85,7 +85,7 @@ function openBase({ header }: DeltaReader, places: readonly LayerPlace[]): BaseT
         };
         return { diffId, tarBytes: tar.tarBytes, read, tar };
       } catch (cause) {
-        throw damagedBase(diffId, cause);
+        throw fail.baseDamaged(diffId, messageOf(cause), cause);
       }
     });
 }
@@ -114,16 +114,12 @@ function blamed(cause: Failure, base: readonly BaseTar[], housekeeping: Housekee
         hash.update(bytes);
         housekeeping.after(bytes.length);
       }
-      if (`sha256:${hash.digest('hex')}` !== diffId) return damagedBase(diffId, cause);
+      if (`sha256:${hash.digest('hex')}` !== diffId) return fail.baseDamaged(diffId, messageOf(cause), cause);
     } catch (damage) {
-      return damagedBase(diffId, damage);
+      return fail.baseDamaged(diffId, messageOf(damage), damage);
     }
   }
   return cause;
-}
-
-function damagedBase(diffId: string, cause: unknown): Failure {
-  return fail.corrupt(`delta: layer ${diffId} of its base is damaged: ${messageOf(cause)}`, cause);
 }
 
 void runJob(applyDelta);

@@ -138,7 +138,10 @@ export class LayerShelf {
    * Remembers what a verification of this directory found, in words, or that it found nothing. True unless the layer
    * was brought anew meanwhile, so that this says nothing about it.
    */
-  async noteVerdict({ diffId, dirId }: LayerRecord, damage: string | undefined): Promise<boolean> {
+  async noteVerdict(
+    { diffId, dirId }: Pick<LayerRecord, 'diffId' | 'dirId'>,
+    damage?: string,
+  ): Promise<boolean> {
     await using _lock = await this.#locks.hold(diffId);
     const record = await this.#records.get(diffId);
     if (record?.dirId !== dirId) return false;

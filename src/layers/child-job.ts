@@ -34,11 +34,14 @@ export class ProgressReport {
 /** The input as it is, with its progress told. */
 export async function* countedInput(input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const progress = new ProgressReport();
-  for await (const piece of input) {
-    yield piece;
-    progress.add(piece.length);
+  try {
+    for await (const piece of input) {
+      yield piece;
+      progress.add(piece.length);
+    }
+  } finally {
+    progress.end();
   }
-  progress.end();
 }
 
 /** Has the child stay small, and end with its daemon: to be told of each piece of bytes that was dealt with. */
@@ -60,7 +63,8 @@ export async function runJob<Job>(work: (job: Job) => Promise<unknown>): Promise
     const code = cause instanceof Failure ? cause.code : 'BUG';
     const message = cause instanceof Error && code === 'BUG' ? (cause.stack ?? '') : messageOf(cause);
     // nobody reads on where the daemon has died
-    if (codeOf(cause) !== 'EPIPE') report({ failure: { code, message } });
+    const facts = cause instanceof Failure ? cause.facts : {};
+    if (codeOf(cause) !== 'EPIPE') report({ failure: { code, message, facts } });
   }
   end();
 }

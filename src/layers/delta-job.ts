@@ -1,5 +1,6 @@
 import type { Digest } from '../lib/digest.ts';
 import type { ExtractedLayer } from './extraction.ts';
+import type { ChildFailure } from './layer-child.ts';
 
 /** A layer, and the directory in which it lies or is to lie. */
 export interface LayerPlace {
@@ -40,5 +41,5 @@ export interface DeltaJob {
 /** What came of it: what was proven before something went wrong stays made. */
 export interface MadeLayers {
   readonly layers: readonly ExtractedLayer[];
-  readonly failure?: { readonly code: string; readonly message: string };
+  readonly failure?: ChildFailure;
 }

@@ -10,7 +10,14 @@ import { withResolvers } from '../lib/promises.ts';
 export type ChildReport<T> =
   | { readonly bytes: number }
   | { readonly result: T }
-  | { readonly failure: { readonly code: string; readonly message: string } };
+  | { readonly failure: ChildFailure };
+
+/** A failure on its way out of a child. */
+export interface ChildFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly facts?: Readonly<Record<string, string>>;
+}
 
 /** How to start a child: one of the programs beside this one. */
 export interface ChildProgram {
@@ -149,9 +156,10 @@ export async function endOfChild(child: ChildProcess): Promise<number | string> 
 }
 
 /** A child's failure as its own. */
-export function failureOfChild({ code, message }: { code: string; message: string }): Error {
+export function failureOfChild({ code, message, facts = {} }: ChildFailure): Error {
   if (code === 'CORRUPT') return fail.corrupt(message);
   if (code === 'NO_SPACE') return fail.noSpace(message);
-  if (code === 'LAYER_TOO_LARGE') return new Failure(code, 500, message);
+  if (code === 'LAYER_TOO_LARGE' || code === 'BASE_DAMAGED')
+    return new Failure(code, 500, message, { facts });
   return code === 'HOST' ? fail.host(message) : new Error(message);
 }

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LayerTar } from '../../src/delta/delta-reader.ts';
 import { encodeDelta } from '../../src/delta/encoder.ts';
+import { Failure } from '../../src/errors.ts';
 import type { PublishedLayer } from '../../src/layers/layer-records.ts';
 import { Layers } from '../../src/layers/layers.ts';
 import { type Digest, digestOf } from '../../src/lib/digest.ts';
@@ -159,6 +160,9 @@ test('a flipped byte of the base is noticed, and the layer named', { skip }, asy
   const { layers, failure } = await world.apply(await deltaTo([changed]));
   assert.deepEqual(layers, []);
   assert.match(String(failure), new RegExp(`layer ${base.diffId} of its base is damaged`));
+  assert.ok(failure instanceof Failure);
+  assert.equal(failure.facts['layer'], base.diffId);
+  assert.match(failure.facts['damage'] ?? '', /verification failed/);
   assert.deepEqual(world.staged(), []);
 });
 
@@ -181,7 +185,8 @@ test('a base that has lost a file or its tar-split is noticed', { skip }, async 
     const world = await worldFor(t);
     rmSync(join(world.dataRoot, 'layers', world.here.dirId, lost));
     const outcome = world.apply(delta).then(({ failure }) => Promise.reject(failure));
-    await assert.rejects(outcome, corrupt(new RegExp(`layer ${base.diffId} of its base is damaged`)));
+    const message = new RegExp(`layer ${base.diffId} of its base is damaged`);
+    await assert.rejects(outcome, { code: 'BASE_DAMAGED', message });
     assert.deepEqual(world.staged(), []);
   }
 });
