@@ -126,6 +126,11 @@ export function parseDeltaManifest(bytes: Buffer): DeltaArtifact {
   return { facts, subject, blob: described(blob) };
 }
 
+/** True for a list of manifests, whatever it lists. */
+export function isIndex(bytes: Buffer): boolean {
+  return index.safeParse(parseJson(bytes)).success;
+}
+
 /** The deltas among what refers to an image; entries of other kinds are passed over. */
 export function parseReferrers(bytes: Buffer): DeltaReferrer[] {
   return entriesOf(bytes).flatMap((each) => {

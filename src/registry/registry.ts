@@ -256,14 +256,18 @@ export class Registry {
     return size;
   }
 
-  /** The deltas that are to be had beside an image, the smallest first; none if there is any trouble, or no time. */
+  /**
+   * The deltas that are to be had beside an image, the smallest first; none if there is any trouble, or no time. With
+   * `isNamed` those that `ref` itself stands for, and trouble is thrown.
+   */
   async deltas(
     ref: Reference,
     wish: DeltaWish,
-    o: { auth?: RegistryAuth; signal: AbortSignal },
+    o: { auth?: RegistryAuth; isNamed?: boolean; signal: AbortSignal },
   ): Promise<DeltaArtifact[]> {
-    const { findDeltas } = await import('./deltas.ts');
+    const { findDeltas, namedDeltas } = await import('./deltas.ts');
     const asking: Asking = { ref, auth: o.auth, signal: o.signal };
+    if (o.isNamed) return namedDeltas(asking, this.#documents, wish).catch(rethrowFailure);
     return findDeltas(this.#hosts.sources(ref), asking, this.#documents, wish);
   }
 

@@ -135,3 +135,48 @@ describe('the deltas beside an image', () => {
     }
   });
 });
+
+describe('deltas by name', () => {
+  const named = async (name: string, baseIds: readonly Digest[]) => {
+    const wish = { targetManifest: image.digest, baseIds };
+    const found = await client.deltas(parseReference(`${proxy.host}/${name}`), wish, {
+      isNamed: true,
+      signal,
+    });
+    return found.map(({ facts, blob }) => [facts.baseId, blob.size]);
+  };
+
+  test('are found by tag and by digest, in whatever repository', async () => {
+    const artifact = artifactFrom(near, 90);
+    await put('deltas/web', 'v2', artifact);
+    assert.deepEqual(await named('deltas/web:v2', [far, near]), [[near, 90]]);
+    assert.deepEqual(await named(`deltas/web@${digestOf(artifact.manifest)}`, [near]), [[near, 90]]);
+    assert.deepEqual(await named('deltas/web:v2', [far]), []);
+  });
+
+  test('of an index are those that fit, the smallest first; one that is gone is passed over', async () => {
+    const artifacts = [artifactFrom(near, 95), artifactFrom(far, 94), artifactFrom(absent, 93)];
+    for (const [at, artifact] of artifacts.slice(0, 2).entries())
+      await put('deltas/many', `n${at}`, artifact);
+    await list('deltas/many', artifacts.slice(0, 2));
+    const name = `deltas/many:${referrersTag(image.digest)}`;
+    assert.deepEqual(await named(name, [near, far]), [
+      [far, 94],
+      [near, 95],
+    ]);
+    proxy.fault({ path: /\/manifests\/sha256:/, times: 1, do: { kind: 'status', status: 404 } });
+    assert.equal((await named(name, [near, far])).length, 1);
+  });
+
+  test('that are none, lead elsewhere or cannot be had are told as trouble', async () => {
+    await put('deltas/elsewhere', 'v2', artifactFrom(near, 96, absent));
+    await assert.rejects(named('deltas/elsewhere:v2', [near]), /it leads to sha256:.*, not to sha256:/);
+    await assert.rejects(named('app/web:1', [near]), /artifact is malformed/);
+    await assert.rejects(named('deltas/web:none', [near]), { code: 'MANIFEST_NOT_FOUND' });
+    proxy.fault({ path: /\/manifests\//, do: { kind: 'status', status: 403 } });
+    await assert.rejects(named('deltas/web:v2', [near]), /403/);
+    const dead = parseReference('127.0.0.1:1/deltas/web:v2');
+    const wish = { targetManifest: image.digest, baseIds: [near] };
+    await assert.rejects(client.deltas(dead, wish, { isNamed: true, signal }), /connection refused/);
+  });
+});
