@@ -8,6 +8,7 @@ import type { Registry, RegistryAuth } from '../registry/registry.ts';
 import type { ImageRecord, RefRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { recordsOf, type Table } from '../store/tables.ts';
+import { credentialFor } from './credentials.ts';
 import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
 import type { LayerPin } from './layer-pins.ts';
@@ -174,7 +175,7 @@ export class Verifications {
   }
 
   #sourceOf({ ref, layer }: LayerPlace, first: LayerPlace, v: Verification): LayerSource {
-    const auth = authFor(v.request, ref.domain, first.ref.domain);
+    const auth = credentialFor(v.request, ref.domain, first.ref.domain);
     return {
       diffId: layer.diffId,
       blob: layer.digest,
@@ -206,23 +207,6 @@ export class Verifications {
       })),
     };
   }
-}
-
-/** A credential goes to the registry that it was given for, and to no other. `first` is the image's own. */
-function authFor(
-  { auth, auths = new Map() }: VerificationRequest,
-  domain: string,
-  first: string,
-): RegistryAuth | undefined {
-  for (const [server, given] of auths) if (domainOf(server) === domain) return given;
-  const meant = auth?.serverAddress ? domainOf(auth.serverAddress) : first;
-  return meant === domain ? auth : undefined;
-}
-
-/** The registry that a server's address means, as clients write it. */
-function domainOf(server: string): string {
-  const host = server.replace(/^[a-z]+:\/\//, '').replace(/\/.*$/, '');
-  return host === 'index.docker.io' || host === 'registry-1.docker.io' ? 'docker.io' : host;
 }
 
 /** Tells how far something is, now and then. */
