@@ -1,9 +1,10 @@
 import type { Progress } from '../engine/progress.ts';
-import { fail } from '../errors.ts';
+import { fail, messageOf } from '../errors.ts';
+import { parseReference, type Reference } from '../lib/reference.ts';
 import { streamBody } from './body.ts';
 import type { ApiContext } from './context.ts';
 import { answerProgress } from './progress.ts';
-import { pushAuthOf, type RegistryAuth, registryAuthOf } from './registry-auth.ts';
+import { pushAuthOf, type RegistryAuth, registryAuthOf, registryAuthsOf } from './registry-auth.ts';
 import { Router } from './router.ts';
 
 /** That a client may name as base of one pull. */
@@ -19,7 +20,16 @@ export interface PullRequest {
   tag?: string;
   platform?: string;
   auth?: RegistryAuth;
-  delta?: { mode?: 'auto' | 'require' | 'off'; bases?: readonly string[] };
+  delta?: DeltaWishes;
+}
+
+/** What a pull says of deltas; see docs/deltas.md. */
+export interface DeltaWishes {
+  mode?: 'auto' | 'require' | 'off';
+  bases?: readonly string[];
+  source?: Reference;
+  /** Credentials for the registry of the source, by server. */
+  auths?: ReadonlyMap<string, RegistryAuth>;
 }
 
 /** What sends images away. */
@@ -94,9 +104,9 @@ function pullRequest({ req, state: { query, axes } }: ApiContext): PullRequest {
 }
 
 /** Headers, so that every Docker client can send them. */
-function deltaWishes({ headers }: ApiContext['req']): PullRequest['delta'] {
-  const [mode, base] = [headers['x-delta-mode'], headers['x-delta-base']];
-  if (mode === undefined && base === undefined) return undefined;
+function deltaWishes(req: ApiContext['req']): DeltaWishes | undefined {
+  const { 'x-delta-mode': mode, 'x-delta-base': base, 'x-delta-source': source } = req.headers;
+  if (mode === undefined && base === undefined && source === undefined) return undefined;
   if (mode !== undefined && mode !== 'auto' && mode !== 'require' && mode !== 'off')
     throw fail.badRequest('invalid X-Delta-Mode: it must be auto, require or off');
   const bases = [base ?? []]
@@ -106,7 +116,20 @@ function deltaWishes({ headers }: ApiContext['req']): PullRequest['delta'] {
     .map((name) => name.trim())
     .filter(Boolean);
   if (bases.length > MOST_BASES) throw fail.badRequest(`X-Delta-Base names more than ${MOST_BASES} images`);
-  return { ...(mode && { mode }), ...(bases.length > 0 && { bases }) };
+  return {
+    ...(mode && { mode }),
+    ...(bases.length > 0 && { bases }),
+    ...(source !== undefined && { source: deltaSource(source), auths: registryAuthsOf(req) }),
+  };
+}
+
+/** Several of these headers are one text with commas, which is no name. */
+function deltaSource(text: string | string[]): Reference {
+  try {
+    return parseReference(String(text).trim());
+  } catch (cause) {
+    throw fail.badRequest(`invalid X-Delta-Source: ${messageOf(cause)}`);
+  }
 }
 
 function importRequest(ctx: ApiContext): ImportRequest {

@@ -1,19 +1,22 @@
-import { Failure, fail, messageOf } from '../errors.ts';
-import type { DeltaArtifact } from '../lib/delta-artifact.ts';
+import { codeOf, fail, messageOf } from '../errors.ts';
 import { type Digest, shortDigest } from '../lib/digest.ts';
+import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
-import { formatBytes, progressBar } from '../lib/progress-bar.ts';
+import { formatBytes } from '../lib/progress-bar.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
-import type { ImageRecord, LeaseRecord } from '../store/records.ts';
-import { recordsOf, type Table } from '../store/tables.ts';
+import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
+import type { Table } from '../store/tables.ts';
+import { noteDamage } from './base-damage.ts';
+import { type DeltaCandidate, DeltaChoice, type DeltaMode, type DeltaWishes } from './delta-choice.ts';
 import type { Images } from './images.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
+import type { PullReport } from './pull-report.ts';
 import type { Space } from './space.ts';
 
-/** Whether layers may come of a delta: if there is one; or must, so that none is fetched whole; or must not. */
-export type DeltaMode = 'auto' | 'require' | 'off';
+/** So many deltas of one pull are tried, and their bytes spent, before layers are fetched whole. */
+const MOST_TRIES = 3;
 
 /** How deltas are used where a pull does not say. */
 export interface DeltaSettings {
@@ -22,19 +25,13 @@ export interface DeltaSettings {
   readonly minSaving: number;
 }
 
-/** What a pull says of deltas. */
-export interface DeltaWishes {
-  readonly mode?: DeltaMode;
-  /** Images that may serve as base, the best first; every one that is here, if left out. */
-  readonly bases?: readonly string[];
-}
-
 /** A pull, as far as deltas are concerned. */
 export interface DeltaPull {
   readonly ref: Reference;
   readonly auth: RegistryAuth | undefined;
   readonly lease: LeaseRecord;
   readonly progress: Progress;
+  readonly report: Pick<PullReport, 'delta'>;
   readonly signal: AbortSignal;
   readonly wishes: DeltaWishes;
 }
@@ -50,28 +47,35 @@ export interface DeltaOutcome {
   readonly whyNot?: string;
 }
 
+type DeltaShelf = Pick<LayerShelf, 'applyDelta' | 'get' | 'isSound' | 'keep' | 'noteVerdict' | 'pin'>;
+
+/** What is tried of a delta. */
+interface Trial extends DeltaCandidate {
+  readonly missing: readonly LayerDescriptor[];
+}
+
 /** Makes missing layers of a pull out of layers that are here and a delta between the two images. */
 export class DeltaPulls {
-  readonly #registry: Pick<Registry, 'deltas' | 'blob'>;
-  readonly #images: Pick<Images, 'find' | 'refOf'>;
-  readonly #records: Table<ImageRecord>;
-  readonly #shelf: Pick<LayerShelf, 'applyDelta' | 'isSound' | 'isWhole' | 'keep' | 'pin'>;
+  readonly #registry: Pick<Registry, 'blob'>;
+  readonly #choice: DeltaChoice;
+  readonly #shelf: DeltaShelf;
   readonly #space: Pick<Space, 'limitFor'>;
   readonly #settings: DeltaSettings;
   readonly #log: Log;
+  /** By target: who wants the same image at the same time waits, and finds its layers here. */
+  readonly #turns = new Locks();
 
   constructor(o: {
     registry: Pick<Registry, 'deltas' | 'blob'>;
     images: Pick<Images, 'find' | 'refOf'>;
     records: Table<ImageRecord>;
-    shelf: Pick<LayerShelf, 'applyDelta' | 'isSound' | 'isWhole' | 'keep' | 'pin'>;
+    shelf: DeltaShelf;
     space: Pick<Space, 'limitFor'>;
     settings: DeltaSettings;
     log: Log;
   }) {
     this.#registry = o.registry;
-    this.#images = o.images;
-    this.#records = o.records;
+    this.#choice = new DeltaChoice(o);
     this.#shelf = o.shelf;
     this.#space = o.space;
     this.#settings = o.settings;
@@ -79,8 +83,8 @@ export class DeltaPulls {
   }
 
   /**
-   * Makes what it can of the missing layers. What it cannot is left for the caller to fetch whole, unless a delta was
-   * required: then this throws.
+   * Makes what it can of the missing layers. What it cannot is left for the caller to fetch whole, as is a layer that it
+   * found damaged on the way, unless a delta was required: then this throws.
    */
   async make(
     pull: DeltaPull,
@@ -89,12 +93,9 @@ export class DeltaPulls {
   ): Promise<DeltaOutcome> {
     const mode = pull.wishes.mode ?? this.#settings.mode;
     if (missing.length === 0) return { made: new Set(), fetchedBytes: 0 };
-    if (mode === 'off') return none('deltas are off');
-    const outcome = await this.#try(pull, remote, missing).catch((cause: unknown) => {
-      pull.signal.throwIfAborted();
-      this.#log.warn({ image: familiarString(pull.ref), err: cause }, 'no delta could be used');
-      return none(messageOf(cause));
-    });
+    if (mode === 'off') return { made: new Set(), fetchedBytes: 0, whyNot: 'deltas are off' };
+    await using _turn = await this.#turns.hold(remote.manifestDigest, { signal: pull.signal });
+    const outcome = await this.#tryAll(pull, remote, missing);
     if (mode === 'require' && outcome.whyNot !== undefined)
       throw fail.registry(`a delta is required for ${familiarString(pull.ref)}: ${outcome.whyNot}`);
     return outcome;
@@ -106,99 +107,139 @@ export class DeltaPulls {
     { baseId, whyNot }: DeltaOutcome,
     bytes: { fetchedBytes: number; fullBytes: number },
   ): void {
-    if (baseId === undefined && wishes.mode === undefined && wishes.bases === undefined) return;
+    if (baseId === undefined && Object.keys(wishes).length === 0) return;
     progress({ aux: { delta: { ...(baseId && { base: baseId }), ...bytes, ...(whyNot && { whyNot }) } } });
   }
 
-  async #try(
+  /** Tries one delta after the other, the smallest first, each for what those before it did not make. */
+  async #tryAll(
     pull: DeltaPull,
     remote: RemoteImage,
     missing: readonly LayerDescriptor[],
   ): Promise<DeltaOutcome> {
-    const bases = await this.#bases(pull, remote);
-    if (bases.length === 0) return none('no image is here that could be the base');
-    const { ref, signal } = pull;
-    const auth = pull.auth && { auth: pull.auth };
-    const wish = { targetManifest: remote.manifestDigest, baseIds: bases.map(({ id }) => id) };
-    const [delta] = await this.#registry.deltas(ref, wish, { ...auth, signal });
-    const base = bases.find(({ id }) => id === delta?.facts.baseId);
-    if (delta === undefined || base === undefined)
-      return none('the registry has no delta from an image that is here');
-    const fullBytes = missing.reduce((sum, { size }) => sum + size, 0);
-    if (delta.blob.size > fullBytes * (1 - this.#settings.minSaving / 100))
-      return none(`the delta has ${formatBytes(delta.blob.size)} of ${formatBytes(fullBytes)}`);
-    return await this.#apply(pull, remote, { delta, base, missing, fullBytes });
+    const made = new Set<Digest>();
+    // whoever was first may have brought them
+    for (const { diffId } of missing) if (await this.#isHere(diffId)) made.add(diffId);
+    const reasons = new Set<string>();
+    let fetchedBytes = 0;
+    let baseId: Digest | undefined;
+    const left = () => missing.filter(({ diffId }) => !made.has(diffId));
+    const candidates = left().length === 0 ? [] : await this.#candidates(pull, remote, reasons);
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const candidate = candidates.shift();
+      if (candidate === undefined || left().length === 0) break;
+      if (!this.#shelf.isSound(candidate.base.diffIds)) continue; // so one before it found
+      const trial = { ...candidate, missing: left() };
+      const tooLarge = this.#savesTooLittle(trial);
+      if (tooLarge !== undefined) {
+        reasons.add(tooLarge);
+        break; // as are those after it
+      }
+      const { layers, failure, bytes } = await this.#try(pull, remote, trial);
+      fetchedBytes += bytes;
+      for (const { diffId } of layers) made.add(diffId);
+      if (layers.length > 0 || baseId === undefined) baseId = candidate.base.id;
+      if (failure !== undefined) reasons.add(messageOf(failure));
+      else if (left().length > 0) reasons.add('the delta lacks layers');
+      if (codeOf(failure) === 'NO_SPACE') break;
+    }
+    const whyNot = this.#whyNot(remote, missing, { left: left(), reasons });
+    return { made, fetchedBytes, ...(baseId && { baseId }), ...(whyNot !== undefined && { whyNot }) };
+  }
+
+  /** Smallest first; none, and a reason, where there are none. */
+  async #candidates(pull: DeltaPull, remote: RemoteImage, reasons: Set<string>): Promise<DeltaCandidate[]> {
+    try {
+      return await this.#choice.candidates(pull, remote);
+    } catch (cause) {
+      pull.signal.throwIfAborted();
+      if (codeOf(cause) !== 'NO_DELTA')
+        this.#log.warn({ image: familiarString(pull.ref), err: cause }, 'no delta could be found');
+      reasons.add(messageOf(cause));
+      return [];
+    }
+  }
+
+  #savesTooLittle({ delta, missing }: Trial): string | undefined {
+    const fullBytes = sizeOf(missing);
+    if (delta.blob.size <= fullBytes * (1 - this.#settings.minSaving / 100)) return undefined;
+    return `the delta has ${formatBytes(delta.blob.size)} of ${formatBytes(fullBytes)}`;
+  }
+
+  async #isHere(diffId: Digest): Promise<boolean> {
+    return this.#shelf.isSound([diffId]) && (await this.#shelf.get(diffId)) !== undefined;
+  }
+
+  /** Why layers are left, in words; also one that the image shares with a base, and that turned out to be damaged. */
+  #whyNot(
+    remote: RemoteImage,
+    missing: readonly LayerDescriptor[],
+    { left, reasons }: { left: readonly LayerDescriptor[]; reasons: ReadonlySet<string> },
+  ): string | undefined {
+    if (left.length > 0) return [...reasons].join('; ');
+    const isMissing = ({ diffId }: LayerDescriptor) => missing.some((layer) => layer.diffId === diffId);
+    const shared = remote.layers.filter((layer) => !isMissing(layer));
+    const damaged = shared.find(({ diffId }) => !this.#shelf.isSound([diffId]));
+    return damaged && `layer ${damaged.diffId}, which the image shares with its base, is damaged`;
+  }
+
+  /** One delta, from its first byte on. What fails is told, not thrown, but for an abort. */
+  async #try(
+    pull: DeltaPull,
+    remote: RemoteImage,
+    trial: Trial,
+  ): Promise<{ layers: readonly LayerRecord[]; failure?: unknown; bytes: number }> {
+    const { delta, base, missing } = trial;
+    const image = familiarString(pull.ref);
+    const report = pull.report.delta(delta.blob, missing);
+    let bytes = 0;
+    const onProgress = (come: number) => {
+      bytes = come;
+      report.downloading(come);
+    };
+    const status = `Applying delta to ${shortDigest(base.id)}`;
+    pull.progress({ status, progressDetail: {}, id: shortDigest(delta.blob.digest) });
+    const { layers, failure } = await this.#apply(pull, remote, { ...trial, onProgress }).catch(
+      (cause: unknown) => {
+        pull.signal.throwIfAborted();
+        return { layers: [], failure: cause };
+      },
+    );
+    if (failure === undefined) bytes = delta.blob.size;
+    report.ended(bytes, new Set(layers.map(({ diffId }) => diffId)));
+    const facts = { image, base: base.id, delta: delta.blob.digest, bytes, layers: layers.length };
+    if (failure !== undefined) this.#log.warn({ ...facts, err: failure }, 'a delta was of no use');
+    else this.#log.info({ ...facts, savedBytes: sizeOf(missing) - bytes }, 'delta applied');
+    return { layers, failure, bytes };
   }
 
   async #apply(
-    { ref, auth, lease, progress, signal }: DeltaPull,
+    { lease, signal }: DeltaPull,
     remote: RemoteImage,
-    o: { delta: DeltaArtifact; base: ImageRecord; missing: readonly LayerDescriptor[]; fullBytes: number },
-  ): Promise<DeltaOutcome> {
-    const { blob } = o.delta;
+    o: Trial & { onProgress(bytes: number): void },
+  ): Promise<{ layers: readonly LayerRecord[]; failure?: unknown }> {
     await using pin = this.#shelf.pin();
-    const base: { diffId: Digest; dirId: string }[] = [];
+    const base: LayerRecord[] = [];
     for (const diffId of new Set(o.base.diffIds)) {
       const record = await this.#shelf.keep(diffId, pin);
-      if (record !== undefined) base.push({ diffId, dirId: record.dirId });
+      if (record !== undefined) base.push(record);
     }
-    const id = shortDigest(blob.digest);
-    const onProgress = (bytes: number) =>
-      progress({
-        status: 'Downloading',
-        progressDetail: { current: bytes, total: blob.size },
-        progress: progressBar(bytes, blob.size),
-        id,
-      });
-    progress({ status: `Applying delta to ${shortDigest(o.base.id)}`, progressDetail: {}, id });
-    const input = this.#registry.blob(ref, blob, { ...(auth && { auth }), signal });
-    const { layers, failure } = await this.#shelf.applyDelta(input, lease, {
+    const order = {
       goal: { manifestDigest: remote.manifestDigest, imageId: remote.configDigest },
-      base,
+      base: base.map(({ diffId, dirId }) => ({ diffId, dirId })),
       diffIds: o.missing.map(({ diffId }) => diffId),
-      maxBytes: await this.#space.limitFor(o.fullBytes),
-      onProgress,
+      maxBytes: await this.#space.limitFor(sizeOf(o.missing)),
+      onProgress: o.onProgress,
       signal,
-    });
-    const made = new Set(layers.map(({ diffId }) => diffId));
-    if (failure !== undefined)
-      this.#log.warn({ image: familiarString(ref), base: o.base.id, err: failure }, 'a delta was of no use');
-    const whyNot = failure?.message ?? (made.size < o.missing.length ? 'the delta lacks layers' : undefined);
-    return { made, fetchedBytes: blob.size, baseId: o.base.id, ...(whyNot !== undefined && { whyNot }) };
-  }
-
-  /** Images whose layers are all here and sound: the tag's current one, then those that share most with the target. */
-  async #bases({ ref, wishes }: DeltaPull, remote: RemoteImage): Promise<ImageRecord[]> {
-    const isWhole = async ({ diffIds }: ImageRecord) =>
-      diffIds.length > 0 && this.#shelf.isSound(diffIds) && (await this.#shelf.isWhole(diffIds));
-    const candidates = await this.#candidates(ref, wishes, remote);
-    const whole: ImageRecord[] = [];
-    for (const image of candidates) if (await isWhole(image)) whole.push(image);
-    if (whole.length === 0 && candidates.length > 0 && wishes.bases !== undefined)
-      throw fail.corrupt(
-        `the base ${shortDigest((candidates[0] as ImageRecord).id)} is damaged or not whole`,
-      );
-    return whole;
-  }
-
-  async #candidates(ref: Reference, { bases }: DeltaWishes, remote: RemoteImage): Promise<ImageRecord[]> {
-    if (bases !== undefined) {
-      const found = await Promise.all(bases.map((name) => this.#images.find(name).catch(missingAsNone)));
-      return found.filter((image) => image !== undefined);
-    }
-    const current = (await this.#images.refOf(ref))?.imageId;
-    const target = new Set(remote.layers.map(({ diffId }) => diffId));
-    const shared = ({ diffIds }: ImageRecord) => diffIds.filter((diffId) => target.has(diffId)).length;
-    const rank = (image: ImageRecord) => (image.id === current ? Number.POSITIVE_INFINITY : shared(image));
-    const others = (await recordsOf(this.#records)).filter(({ id }) => id !== remote.configDigest);
-    return others.toSorted((a, b) => (rank(a) === rank(b) ? 0 : rank(b) - rank(a)));
+    };
+    const input = this.#registry.blob(o.ref, o.delta.blob, { ...(o.auth && { auth: o.auth }), signal });
+    const applied = this.#shelf.applyDelta(input, lease, order);
+    const { layers, failure } = await applied.catch((cause: unknown) => ({ layers: [], failure: cause }));
+    await noteDamage(failure, base, { shelf: this.#shelf, log: this.#log });
+    return { layers, failure };
   }
 }
 
-function none(whyNot: string): DeltaOutcome {
-  return { made: new Set(), fetchedBytes: 0, whyNot };
-}
-
-function missingAsNone(cause: unknown): undefined {
-  if (!(cause instanceof Failure) || cause.status >= 500) throw cause;
+function sizeOf(layers: readonly LayerDescriptor[]): number {
+  return layers.reduce((sum, { size }) => sum + size, 0);
 }

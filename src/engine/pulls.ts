@@ -15,7 +15,8 @@ import {
 import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
-import type { DeltaPulls, DeltaWishes } from './delta-pulls.ts';
+import type { DeltaWishes } from './delta-choice.ts';
+import type { DeltaPulls } from './delta-pulls.ts';
 import type { Events } from './events.ts';
 import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
@@ -182,14 +183,13 @@ export class Pulls {
     layers: ReadonlyMap<Digest, LayerDescriptor>,
   ): Promise<number> {
     const absent: [LayerDescriptor, LayerReport][] = [];
+    const present: typeof absent = [];
     for (const layer of layers.values()) {
       const report = pull.report.layer(layer.digest, layer.size);
       const isSound = this.#shelf.isSound([layer.diffId]);
-      if (isSound && (await this.#shelf.get(layer.diffId)) !== undefined) report.exists();
-      else {
-        report.waiting();
-        absent.push([layer, report]);
-      }
+      const isHere = isSound && (await this.#shelf.get(layer.diffId)) !== undefined;
+      report[isHere ? 'exists' : 'waiting']();
+      (isHere ? present : absent).push([layer, report]);
     }
     const delta = await this.#deltas.make(
       pull,
@@ -197,6 +197,10 @@ export class Pulls {
       absent.map(([layer]) => layer),
     );
     for (const [{ diffId }, report] of absent) if (delta.made.has(diffId)) report.done();
+    // a delta that builds on a layer may be the first to see that it is damaged
+    const spoilt = present.filter(([{ diffId }]) => !this.#shelf.isSound([diffId]));
+    for (const [, report] of spoilt) report.waiting();
+    absent.push(...spoilt);
     const missing = absent.filter(([{ diffId }]) => !delta.made.has(diffId));
     const sizeOf = (some: typeof absent) => some.reduce((sum, [{ size }]) => sum + size, 0);
     const bytes = { fetchedBytes: delta.fetchedBytes + sizeOf(missing), fullBytes: sizeOf(absent) };
