@@ -4,12 +4,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import fc from 'fast-check';
 import { Base } from '../../../src/delta/base.ts';
+import { BlockIndex } from '../../../src/delta/block-index.ts';
 import { applyPatch } from '../../../src/delta/librsync-patch.ts';
+import { LibrsyncWriter } from '../../../src/delta/librsync-writer.ts';
 import { layerTar, noise, text } from '../../support/delta-tars.ts';
 
 const OLD = Buffer.concat([text(40_000, 500), noise(30_000), text(20_000, 90)]);
 const NEW = Buffer.concat([OLD.subarray(30_000, 60_000), noise(5000, 3), OLD.subarray(0, 50_000)]);
+const END = 0x00;
 const MAGIC = [0x72, 0x73, 0x02, 0x36];
 
 let directory = '';
@@ -32,12 +36,31 @@ async function* piecesOf(bytes: Buffer, size: number) {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-async function patch(delta: Buffer, old = OLD, { pieceBytes = 1000, maxBytes = 1 << 20 } = {}) {
+async function patch(delta: Buffer, old: Buffer = OLD, { pieceBytes = 1000, maxBytes = 1 << 20 } = {}) {
   // two layers, and a base that is one run of bytes
   const base = new Base([layerTar(old.subarray(0, 33_333)), layerTar(old.subarray(33_333))]);
   const made: Buffer[] = [];
   for await (const piece of applyPatch(piecesOf(delta, pieceBytes), base, { maxBytes })) made.push(piece);
   return Buffer.concat(made);
+}
+
+/** A delta by our own hand. */
+function ourDelta(old: Buffer, target: Buffer, { pieceBytes = 4321 } = {}): Buffer {
+  const base = new Base([layerTar(old)]);
+  const made: Buffer[] = [];
+  const sink = (bytes: Buffer) => void made.push(Buffer.from(bytes));
+  const writer = new LibrsyncWriter({ base, index: new BlockIndex(base), sink });
+  for (let at = 0; at < target.length; at += pieceBytes) writer.push(target.subarray(at, at + pieceBytes));
+  writer.end();
+  return Buffer.concat(made);
+}
+
+/** What Debian's rdiff makes of a base and a delta. */
+function rdiffPatch(old: Buffer, delta: Buffer): Buffer {
+  const [oldFile, deltaFile] = ['old', 'delta'].map((name) => join(directory, name)) as [string, string];
+  writeFileSync(oldFile, old);
+  writeFileSync(deltaFile, delta);
+  return execFileSync('rdiff', ['patch', oldFile, deltaFile, '-'], { maxBuffer: 1 << 28 });
 }
 
 for (const flags of [
@@ -53,6 +76,81 @@ for (const flags of [
     assert.ok((await patch(rdiffDelta(OLD, Buffer.alloc(0), ...flags))).equals(Buffer.alloc(0)));
     assert.ok((await patch(rdiffDelta(Buffer.alloc(0), NEW, ...flags), Buffer.alloc(0))).equals(NEW));
   });
+
+/** What a base and a target are made of here: parts of three texts, one of them small and one of repetitions. */
+const parts = fc.array(
+  fc.record({ of: fc.nat(2), from: fc.nat(9000), bytes: fc.nat(2000), changed: fc.option(fc.nat(2000)) }),
+  { maxLength: 12 },
+);
+const texts = [noise(12_000, 5), text(12_000, 60), Buffer.alloc(12_000, 'ab')];
+
+function contentOf(list: typeof parts extends fc.Arbitrary<infer T> ? T : never): Buffer {
+  const pieces = list.map(({ of, from, bytes, changed }) => {
+    const piece = Buffer.from(texts[of]?.subarray(from, from + bytes) ?? []);
+    if (changed !== null && changed < piece.length) piece[changed] = (piece[changed] ?? 0) ^ 1;
+    return piece;
+  });
+  return Buffer.concat(pieces);
+}
+
+test('of whatever base, a delta makes the target that it was made for', async () => {
+  const property = fc.asyncProperty(
+    parts,
+    parts,
+    fc.integer({ min: 1, max: 5000 }),
+    async (a, b, pieceBytes) => {
+      const [old, target] = [contentOf(a), contentOf(b)];
+      const delta = ourDelta(old, target, { pieceBytes });
+      assert.ok((await patch(delta, old)).equals(target));
+      assert.ok(delta.equals(ourDelta(old, target)), 'the same bytes, however they come');
+      assert.ok(delta.length <= target.length + 5 + 10 * (target.length / 128 + 1));
+    },
+  );
+  await fc.assert(property, { numRuns: 150 });
+});
+
+test('rdiff takes our deltas', () => {
+  const targets = [
+    NEW,
+    OLD,
+    Buffer.alloc(0),
+    noise(200_000, 9),
+    Buffer.concat([noise(300, 4), OLD.subarray(100, 400), noise(77, 4)]),
+    Buffer.concat([OLD, OLD.subarray(70_000), Buffer.alloc(70_000), OLD]),
+  ];
+  for (const old of [OLD, Buffer.alloc(0), OLD.subarray(0, 100)])
+    for (const target of targets) assert.ok(rdiffPatch(old, ourDelta(old, target)).equals(target));
+});
+
+test('what was moved and changed a little costs a little', () => {
+  const changed = Buffer.from(NEW);
+  for (let at = 100; at < changed.length; at += 1000) changed[at] = (changed[at] ?? 0) ^ 0xff;
+  const ours = ourDelta(OLD, changed);
+  assert.ok(ours.length < 5000 + 85 * 12 + 100, `${ours.length} bytes`);
+  assert.ok(ours.length < rdiffDelta(OLD, changed, '-b', '512').length / 3);
+});
+
+test('the positions and lengths of a large base take 4 bytes, and it is never held', () => {
+  const part = noise(1 << 20, 11);
+  const bytes = 300 << 20;
+  const base = {
+    bytes,
+    copy(position: number, target: Buffer) {
+      target.fill(0);
+      const from = bytes - part.length;
+      if (position + target.length > from)
+        part.copy(target, Math.max(0, from - position), Math.max(0, position - from));
+    },
+  };
+  const index = new BlockIndex(base);
+  assert.equal(index.blockBytes, 256);
+  const made: Buffer[] = [];
+  const writer = new LibrsyncWriter({ base, index, sink: (piece) => void made.push(Buffer.from(piece)) });
+  writer.push(part.subarray(1000, 900_000));
+  writer.end();
+  const delta = Buffer.concat(made);
+  assert.deepEqual([...delta], [...MAGIC, 0x4f, ...u32(bytes - part.length + 1000), ...u32(899_000), END]);
+});
 
 test('whatever becomes of a delta, it is refused or makes something, within its bounds', async () => {
   const delta = rdiffDelta(OLD.subarray(0, 9000), OLD.subarray(1234, 8000));
@@ -74,7 +172,7 @@ function isCorrupt(cause: unknown): true {
   return true;
 }
 
-const END = 0x00;
+const u32 = (value: number) => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
 const wide = (...bytes: number[]) => [...Array<number>(8 - bytes.length).fill(0), ...bytes];
 for (const [name, commands, message] of [
   ['a command that does not exist', [0x55, 1, 1, END], /no command 85/],
