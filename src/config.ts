@@ -28,6 +28,8 @@ export interface Config {
   readonly apiVersionFloor: string;
   readonly supervisorCompat: boolean;
   readonly deltas: { readonly mode: 'auto' | 'require' | 'off'; readonly minSaving: number };
+  /** Where images lie that only serve as bases of deltas. */
+  readonly deltaDataRoot: string | undefined;
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly board: BoardProfile;
@@ -128,6 +130,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     apiVersionFloor: checkedFloor(keys),
     supervisorCompat: keys['supervisor-compat'],
     deltas: { mode: keys['delta-mode'], minSaving: keys['delta-min-saving'] },
+    deltaDataRoot: keys['delta-data-root'],
     dataRoot: keys['data-root'],
     execRoot: keys['exec-root'],
     board,

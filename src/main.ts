@@ -84,6 +84,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       parallelUploads: config.maxConcurrentUploads,
       supervisorCompat: config.supervisorCompat,
       deltas: config.deltas,
+      deltaDataRoot: config.deltaDataRoot,
       pullLeaseMs: config.pullLeaseMs,
       keepGenerations: config.keepGenerations,
       pullSpoolAboveBytes: config.pullSpoolAboveBytes,

@@ -221,6 +221,14 @@ export const sections = {
       unit: 'percent',
       about: 'The least that a delta must save of what a full pull would fetch',
     }),
+    'delta-data-root': z.optional(text('a path').check(absolute)).register(keyFacts, {
+      flag: 'delta-data-root',
+      takes: 'value',
+      argument: 'PATH',
+      fallback: 'none',
+      about:
+        'Data root of another engine, that does not run, whose images may serve as bases of deltas besides our own: it is only read, and may be missing',
+    }),
     'pull-lease-seconds': z._default(whole(1, 30 * 86_400), 86_400).register(keyFacts, {
       flag: 'pull-lease-seconds',
       takes: 'value',

@@ -1,18 +1,11 @@
-import { createHash } from 'node:crypto';
 import type { DeltaLayer } from '../delta/delta-header.ts';
-import { DeltaReader, type LayerTar } from '../delta/delta-reader.ts';
-import { Failure, fail, messageOf } from '../errors.ts';
+import { DeltaReader } from '../delta/delta-reader.ts';
+import { Failure, fail } from '../errors.ts';
 import { countedInput, Housekeeping, runJob } from '../layers/child-job.ts';
 import type { DeltaGoal, DeltaJob, LayerPlace, MadeLayers } from '../layers/delta-job.ts';
 import { type ExtractedLayer, Extraction } from '../layers/extraction.ts';
-import { TarSplit } from '../layers/tar-split.ts';
 import { digestOf } from '../lib/digest.ts';
-
-/** Of a base that is read to find out whether it is what it was. */
-const CHECKED_BYTES = 256 << 10;
-
-/** What is kept of the base outlives the small collection: the large one, some milliseconds here, is due every so many bytes. */
-const LONG_LIVED_BYTES = 6 << 20;
+import { type BaseTar, blamed, openBase } from './base-tars.ts';
 
 /**
  * The program that makes layers of a delta, which comes on stdin, and of layers that are here. It stands between
@@ -24,7 +17,7 @@ async function applyDelta(job: DeltaJob): Promise<MadeLayers> {
   const delta = await DeltaReader.open(countedInput(process.stdin));
   checkGoal(delta, job.goal);
   checkSize(delta, job);
-  const base = openBase(delta, job.base);
+  const base = baseOf(delta, job.base);
   const layers: ExtractedLayer[] = [];
   try {
     for (const layer of delta.header.layers) {
@@ -41,10 +34,6 @@ async function applyDelta(job: DeltaJob): Promise<MadeLayers> {
   } finally {
     for (const { tar } of base) tar[Symbol.dispose]();
   }
-}
-
-interface BaseTar extends LayerTar {
-  readonly tar: TarSplit;
 }
 
 /** A delta that leads elsewhere, be it by mistake or by malice, is refused before anything is made of it. */
@@ -67,27 +56,9 @@ function checkSize({ header }: DeltaReader, { layers, maxBytes = Number.MAX_SAFE
 }
 
 /** The layers that the delta builds on; one that is not here is for the reader to miss. */
-function openBase({ header }: DeltaReader, places: readonly LayerPlace[]): BaseTar[] {
-  let readBytes = 0;
+function baseOf({ header }: DeltaReader, places: readonly LayerPlace[]): BaseTar[] {
   const wanted = new Set(header.base.map(({ diffId }) => diffId));
-  return places
-    .filter(({ diffId }) => wanted.has(diffId))
-    .map(({ diffId, directory }) => {
-      try {
-        const tar = TarSplit.open(directory);
-        const read = (offset: number, length: number) => {
-          readBytes += length;
-          if (readBytes >= LONG_LIVED_BYTES) {
-            readBytes = 0;
-            globalThis.gc?.();
-          }
-          return tar.read(offset, length);
-        };
-        return { diffId, tarBytes: tar.tarBytes, read, tar };
-      } catch (cause) {
-        throw fail.baseDamaged(diffId, messageOf(cause), cause);
-      }
-    });
+  return openBase(places.filter(({ diffId }) => wanted.has(diffId)));
 }
 
 async function makeLayer(
@@ -101,25 +72,6 @@ async function makeLayer(
     o.housekeeping.after(bytes.length);
   });
   return extraction.finish();
-}
-
-/** Whether it was the base: the frames carry hashes of their own, what was read of the base does not. */
-function blamed(cause: Failure, base: readonly BaseTar[], housekeeping: Housekeeping): Failure {
-  if (cause.code !== 'CORRUPT') return cause;
-  for (const { diffId, tarBytes, tar } of base) {
-    try {
-      const hash = createHash('sha256');
-      for (let at = 0; at < tarBytes; at += CHECKED_BYTES) {
-        const bytes = tar.read(at, CHECKED_BYTES);
-        hash.update(bytes);
-        housekeeping.after(bytes.length);
-      }
-      if (`sha256:${hash.digest('hex')}` !== diffId) return fail.baseDamaged(diffId, messageOf(cause), cause);
-    } catch (damage) {
-      return fail.baseDamaged(diffId, messageOf(damage), damage);
-    }
-  }
-  return cause;
 }
 
 void runJob(applyDelta);

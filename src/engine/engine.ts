@@ -12,12 +12,15 @@ import type { Registry } from '../registry/registry.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
+import { BaseStore } from './base-store.ts';
+import { Bases } from './bases.ts';
 import { Commits } from './commits.ts';
 import type { HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
+import { DeltaImages } from './delta-images.ts';
 import { DeltaPulls, type DeltaSettings } from './delta-pulls.ts';
 import { DiskUsage } from './disk-usage.ts';
 import { EtcFiles } from './etc-files.ts';
@@ -61,6 +64,8 @@ export interface EngineOptions {
   /** Speaks to balena-style supervisors in their way. */
   supervisorCompat: boolean;
   deltas: DeltaSettings;
+  /** The data root of another engine, whose images may serve as bases of deltas. */
+  deltaDataRoot: string | undefined;
   /** How long the layers of a pull that died wait for the next try. */
   pullLeaseMs: number;
   /** How many images a tag remembers besides the one that it stands for. */
@@ -172,6 +177,11 @@ export class Engine implements AsyncDisposable {
       keepGenerations: o.keepGenerations,
       log: o.log('images'),
     });
+    const second =
+      o.deltaDataRoot === undefined
+        ? undefined
+        : await BaseStore.open({ dataRoot: o.deltaDataRoot, log: o.log('store') });
+    const bases = new Bases({ images, shelf, second });
     const volumes = new Volumes({ store, dataRoot, events, log: o.log('volumes') });
     const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
     const host: HostLimits = {
@@ -237,6 +247,16 @@ export class Engine implements AsyncDisposable {
           shelf,
           space,
           settings: o.deltas,
+          log: o.log('images'),
+        }),
+        deltaImages: new DeltaImages({
+          registry: o.registry,
+          images,
+          shelf,
+          bases,
+          space,
+          host: host.platform,
+          tellsTotal: o.supervisorCompat,
           log: o.log('images'),
         }),
         host: host.platform,

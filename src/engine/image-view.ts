@@ -17,7 +17,9 @@ export interface ImageView {
 /** The view of a record and the canonical names that stand for it. */
 export function viewOf(record: ImageRecord, names: readonly string[]): ImageView {
   const tags = names.filter((key) => !key.includes('@'));
-  const digests = names.filter((key) => key.includes('@'));
+  // it can be found by the digest of a delta image, but nobody else would get it by that
+  const isOwn = (key: string) => record.deltaDigests?.some((digest) => key.endsWith(`@${digest}`)) !== true;
+  const digests = names.filter((key) => key.includes('@') && isOwn(key));
   const familiar = (key: string) => familiarString(parseReference(key));
   return {
     record,

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { Failure, fail } from '../errors.ts';
+import type { BaseLayer } from '../layers/delta-job.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { abortable } from '../lib/locks.ts';
@@ -13,6 +14,8 @@ export interface LayerSource {
   /** Digest of the bytes of the stream, remembered so that the layer can be fetched again; if it is known. */
   blob?: Digest;
   compression: 'gzip' | 'zstd' | 'none';
+  /** The stream is a patch for these layers; see {@link Layers.extract}. Its blob is not the layer's. */
+  base?: readonly BaseLayer[];
   /** Of the blob; one whose size is not known is never spooled. */
   sizeBytes?: number;
   /** The most that it may unpack to, asked for when it is about to be. */
@@ -37,7 +40,8 @@ export class LayerFetches implements AsyncDisposable {
   readonly #present: (diffId: Digest) => Promise<LayerRecord | undefined>;
   readonly #settle: (staged: StagedLayer, blob?: Digest) => Promise<LayerRecord>;
   readonly #log: Log;
-  readonly #running = new Map<Digest, Fetch>();
+  /** By {@link keyOf}. */
+  readonly #running = new Map<string, Fetch>();
   #isClosed = false;
 
   constructor(o: {
@@ -65,7 +69,7 @@ export class LayerFetches implements AsyncDisposable {
     for (;;) {
       o.signal.throwIfAborted();
       if (this.#isClosed) throw fail.host('the engine is shutting down');
-      const running = this.#running.get(source.diffId) ?? this.#begin(source, lease);
+      const running = this.#running.get(keyOf(source)) ?? this.#begin(source, lease);
       running.waiters.add(o.onProgress);
       try {
         return await abortable(running.done, o.signal);
@@ -99,11 +103,11 @@ export class LayerFetches implements AsyncDisposable {
       for (const tell of waiters) tell(bytes);
     };
     const done = this.#bring(source, lease, onProgress, abort.signal).finally(() =>
-      this.#running.delete(source.diffId),
+      this.#running.delete(keyOf(source)),
     );
     done.catch(() => {}); // every waiter may have left by the time it fails
     const fetch: Fetch = { done, abort, waiters };
-    this.#running.set(source.diffId, fetch);
+    this.#running.set(keyOf(source), fetch);
     return fetch;
   }
 
@@ -117,7 +121,7 @@ export class LayerFetches implements AsyncDisposable {
     const present = await this.#present(source.diffId);
     if (present !== undefined) return present;
     const staged = await this.#unpack(source, lease, onProgress, signal);
-    return await this.#settle(staged, source.blob);
+    return await this.#settle(staged, source.base === undefined ? source.blob : undefined);
   }
 
   /** What comes in damaged is fetched once more. A spool that may be to blame goes, and that does not count. */
@@ -127,8 +131,9 @@ export class LayerFetches implements AsyncDisposable {
     onProgress: (bytes: number) => void,
     signal: AbortSignal,
   ): Promise<StagedLayer> {
-    const { diffId, compression, maxBytes } = source;
-    const o = { leaseId: lease.id, compression, diffId, ...(maxBytes && { maxBytes }), onProgress, signal };
+    const { diffId, base, compression, maxBytes } = source;
+    const how = { compression, diffId, base, ...(maxBytes && { maxBytes }) };
+    const o = { leaseId: lease.id, ...how, onProgress, signal };
     for (let triesLeft = 1; ; ) {
       const { input, isResumed } = await this.#open(source, signal);
       try {
@@ -149,4 +154,9 @@ export class LayerFetches implements AsyncDisposable {
       return { input: source.open(signal), isResumed: false };
     return this.#spools.through({ diffId, blob, sizeBytes }, (kept) => source.open(signal, kept));
   }
+}
+
+/** A layer that comes whole and one that a patch makes are not one fetch: either may fail where the other does not. */
+function keyOf({ diffId, base, blob }: LayerSource): string {
+  return base === undefined ? diffId : `${diffId} by ${blob}`;
 }

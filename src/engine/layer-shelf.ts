@@ -1,6 +1,5 @@
 import type { Readable } from 'node:stream';
-import { codeOf, fail } from '../errors.ts';
-import type { Compression } from '../layers/decompression.ts';
+import { fail } from '../errors.ts';
 import type { DeltaOrder } from '../layers/delta-job.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
@@ -18,6 +17,7 @@ import { LayerFetches, type LayerSource } from './layer-fetches.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
 import { type LayerRecoveryParts, recoverLayers } from './layer-recovery.ts';
 import { RetiredLayers } from './retired-layers.ts';
+import { isNoSpace } from './space.ts';
 import type { Spools } from './spools.ts';
 
 /** Diff IDs that must stay although no image names them: those of every container. */
@@ -30,6 +30,9 @@ interface Without {
   images?: readonly Digest[];
   lease?: string;
 }
+
+/** How the bytes of a layer are unpacked; see {@link Layers.extract}. */
+type StageOptions = Omit<Parameters<Layers['extract']>[1], 'leaseId'>;
 
 type ShelfLayers = Pick<Layers, 'applyDelta' | 'extract' | 'publish' | 'discard' | 'remove'> &
   LayerRecoveryParts['layers'];
@@ -240,28 +243,35 @@ export class LayerShelf {
   }
 
   /**
-   * Takes in a layer of which nothing but the bytes need be known: one that was made here, or comes out of an archive.
-   * The lease keeps it from then on. `blob` is the digest of the bytes as they come, if the input fails where it is not.
+   * Unpacks a layer of which nothing but the bytes need be known: one that was made here, or comes out of an archive. It
+   * is nobody's yet: the caller hands it to {@link take} or {@link discard}.
    */
-  async add(
-    input: Readable,
-    lease: LeaseRecord,
-    o: {
-      compression: Compression;
-      diffId?: Digest;
-      blob?: Digest;
-      maxBytes?: number | (() => Promise<number>);
-      onProgress?: (compressedBytes: number) => void;
-      signal: AbortSignal;
-    },
-  ): Promise<LayerRecord> {
+  async stage(input: Readable, { id }: LeaseRecord, o: StageOptions): Promise<StagedLayer> {
     if (this.#isClosed) throw fail.host('the engine is shutting down');
-    const staged = await this.#layers.extract(input, { ...o, leaseId: lease.id });
+    return this.#layers.extract(input, { ...o, leaseId: id });
+  }
+
+  /** Makes what is staged a layer that the lease keeps. `blob` is the digest of the bytes that it came in, if they had it. */
+  async take(staged: StagedLayer, lease: LeaseRecord, blob?: Digest): Promise<LayerRecord> {
     await this.#extendLease(lease, staged.diffId).catch(async (cause: unknown) => {
       await this.#layers.discard(staged);
       throw cause;
     });
-    return await this.#settle(staged, o.blob);
+    return await this.#settle(staged, blob);
+  }
+
+  /** {@link stage} and {@link take} in one. */
+  async add(
+    input: Readable,
+    lease: LeaseRecord,
+    { blob, ...o }: StageOptions & { blob?: Digest },
+  ): Promise<LayerRecord> {
+    return await this.take(await this.stage(input, lease, o), lease, blob);
+  }
+
+  /** Lets go of what is staged. Never throws. */
+  async discard(staged: StagedLayer): Promise<void> {
+    await this.#layers.discard(staged);
   }
 
   /** Makes layers of a delta, which the lease must name; see {@link Layers.applyDelta}. */
@@ -387,12 +397,4 @@ export class LayerShelf {
     if (!this.#isClosed) this.#expiry.set(garbage.nextExpiryMs);
     return garbage;
   }
-}
-
-/** Whatever it is that failed: unpacking, a copy of a record, a commit. */
-function isNoSpace(cause: unknown): boolean {
-  if (!(cause instanceof Error)) return false;
-  const code = codeOf(cause);
-  if (code === 'NO_SPACE' || code === 'ENOSPC' || code === 'EDQUOT') return true;
-  return /no space left on device/i.test(cause.message) || isNoSpace(cause.cause);
 }

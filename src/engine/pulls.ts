@@ -16,6 +16,7 @@ import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import type { DeltaWishes } from './delta-choice.ts';
+import type { DeltaImages } from './delta-images.ts';
 import type { DeltaPulls } from './delta-pulls.ts';
 import type { Events } from './events.ts';
 import type { Images } from './images.ts';
@@ -62,6 +63,7 @@ export class Pulls {
   readonly #events: Events;
   readonly #space: Space;
   readonly #deltas: DeltaPulls;
+  readonly #deltaImages: Pick<DeltaImages, 'pull'>;
   readonly #host: Platform;
   readonly #downloads: Semaphore;
   readonly #tellsTotal: boolean;
@@ -74,6 +76,7 @@ export class Pulls {
     events: Events;
     space: Space;
     deltas: DeltaPulls;
+    deltaImages: Pick<DeltaImages, 'pull'>;
     host: Platform;
     parallelDownloads: number;
     /** For balena-style supervisors: progress of the pull as a whole. */
@@ -86,6 +89,7 @@ export class Pulls {
     this.#events = o.events;
     this.#space = o.space;
     this.#deltas = o.deltas;
+    this.#deltaImages = o.deltaImages;
     this.#host = o.host;
     this.#downloads = new Semaphore(o.parallelDownloads);
     this.#tellsTotal = o.tellsTotal;
@@ -133,6 +137,8 @@ export class Pulls {
       status: `Pulling from ${ref.path}`,
       id: ref.digest ? canonicalString(ref) : (ref.tag ?? ''),
     });
+    const isNewByDelta = await this.#deltaImages.pull({ ref, downloads: this.#downloads, ...o }, remote);
+    if (isNewByDelta !== undefined) return isNewByDelta;
     const names = namesFor(ref, remote.digest);
     const isNew = !(await this.#isCurrent(names, remote)); // else nothing is written: clients ask often
     const { signal, progress, wishes } = o;

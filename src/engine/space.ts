@@ -1,4 +1,4 @@
-import { type Failure, fail } from '../errors.ts';
+import { codeOf, type Failure, fail } from '../errors.ts';
 import { spaceOf } from '../host/files.ts';
 import { formatBytes } from '../lib/progress-bar.ts';
 
@@ -78,4 +78,12 @@ export class Space {
     const keptBytes = Math.min(Math.max(totalBytes / 64, 8 * MiB), 64 * MiB, freeBytes);
     return { freeBytes: freeBytes - keptBytes, freeInodes, keptBytes };
   }
+}
+
+/** True where it is the disk that is full, whatever failed: unpacking, a copy of a record, a commit. */
+export function isNoSpace(cause: unknown): boolean {
+  if (!(cause instanceof Error)) return false;
+  const code = codeOf(cause);
+  if (code === 'NO_SPACE' || code === 'ENOSPC' || code === 'EDQUOT') return true;
+  return /no space left on device/i.test(cause.message) || isNoSpace(cause.cause);
 }

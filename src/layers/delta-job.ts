@@ -1,5 +1,5 @@
 import type { Digest } from '../lib/digest.ts';
-import type { ExtractedLayer } from './extraction.ts';
+import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
 import type { ChildFailure } from './layer-child.ts';
 
 /** A layer, and the directory in which it lies or is to lie. */
@@ -7,6 +7,9 @@ export interface LayerPlace {
   readonly diffId: Digest;
   readonly directory: string;
 }
+
+/** A layer that may serve as base: one of our own, or one in a directory that is only read. */
+export type BaseLayer = LayerPlace | { readonly diffId: Digest; readonly dirId: string };
 
 /** The image that a delta must lead to. */
 export interface DeltaGoal {
@@ -19,7 +22,7 @@ export interface DeltaOrder {
   readonly leaseId: string;
   readonly goal: DeltaGoal;
   /** Layers that are here and may serve as base. */
-  readonly base: readonly { readonly diffId: Digest; readonly dirId: string }[];
+  readonly base: readonly BaseLayer[];
   /** The layers to make. */
   readonly diffIds: readonly Digest[];
   readonly maxBytes?: number;
@@ -42,4 +45,11 @@ export interface DeltaJob {
 export interface MadeLayers {
   readonly layers: readonly ExtractedLayer[];
   readonly failure?: ChildFailure;
+}
+
+/** What a child that makes one layer of a patch is told; the patch, in a tar, comes on its stdin. */
+export interface PatchJob extends ExtractionJob {
+  readonly diffId: Digest;
+  /** The layers whose tars are patched, one behind the other: lowest first, each as often as it stands in the image. */
+  readonly base: readonly LayerPlace[];
 }

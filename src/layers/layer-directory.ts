@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -43,4 +44,10 @@ async function isThere(path: string, isRight: (facts: Stats) => boolean): Promis
   } catch (cause) {
     return !isAbsence(cause);
   }
+}
+
+/** A name for a new one. Short, so that 128 of them fit a mount's options: 13 characters of 5 bits. */
+export function newDirId(): string {
+  const bits = randomBytes(8).readBigUInt64BE() | (1n << 64n);
+  return bits.toString(32).slice(-13);
 }

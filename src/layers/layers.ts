@@ -1,19 +1,19 @@
-import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { codeOf, Failure, fail, messageOf } from '../errors.ts';
+import { codeOf, fail } from '../errors.ts';
 import { ensureDirectory, removeTree, renameDurable, syncDirectory, writeDurable } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
 import { type Digest, shortDigest } from '../lib/digest.ts';
 import { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import type { Compression } from './decompression.ts';
-import type { DeltaJob, DeltaOrder, MadeLayers } from './delta-job.ts';
+import type { BaseLayer, DeltaJob, DeltaOrder, LayerPlace, MadeLayers, PatchJob } from './delta-job.ts';
 import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
+import { hostFailure } from './host-failure.ts';
 import { type ChildProgram, childNodeFlags, failureOfChild, runChild } from './layer-child.ts';
-import { hasTree, type LayerOnDisk, readLayerDirectory } from './layer-directory.ts';
+import { hasTree, type LayerOnDisk, newDirId, readLayerDirectory } from './layer-directory.ts';
 import { formatLayer, type PublishedLayer } from './layer-records.ts';
 import { packedTree } from './packer.ts';
 import { mountedLayers, mountRootfs, unmountRootfs } from './rootfs.ts';
@@ -45,6 +45,7 @@ export class Layers {
   readonly #verifier: ChildProgram;
   readonly #packer: ChildProgram;
   readonly #deltas: ChildProgram;
+  readonly #patcher: ChildProgram;
   readonly #turns: Semaphore;
   /** One at a time: they read the whole disk, and nobody is in a hurry. */
   readonly #verifications = new Semaphore(1);
@@ -56,6 +57,7 @@ export class Layers {
     verifier: ChildProgram;
     packer: ChildProgram;
     deltas: ChildProgram;
+    patcher: ChildProgram;
     parallel: number;
     log: Log;
   }) {
@@ -65,6 +67,7 @@ export class Layers {
     this.#verifier = o.verifier;
     this.#packer = o.packer;
     this.#deltas = o.deltas;
+    this.#patcher = o.patcher;
     this.#turns = new Semaphore(o.parallel);
     this.#log = o.log;
   }
@@ -92,6 +95,7 @@ export class Layers {
       verifier: beside('verify-layer'),
       packer: beside('pack-tree'),
       deltas: beside('apply-delta'),
+      patcher: beside('apply-patch'),
       parallel,
       log,
     });
@@ -108,7 +112,8 @@ export class Layers {
    * Unpacks one layer: compressed bytes in, a staged directory out, its tar proven to be `diffId` where that is known
    * beforehand. The input fails by itself if it is not what was asked for, and then this fails with its error. Waits
    * for its turn; after a failure or an abort nothing is left. `maxBytes` is the most that the tar may have, asked for when
-   * its turn has come: more is `LAYER_TOO_LARGE`.
+   * its turn has come: more is `LAYER_TOO_LARGE`. With a `base` the bytes are a patch for its layers (see
+   * {@link PatchJob}), which makes the layer; `BASE_DAMAGED` if they are not what they were.
    */
   async extract(
     input: Readable,
@@ -116,6 +121,7 @@ export class Layers {
       leaseId: string;
       compression: Compression;
       diffId?: Digest;
+      base?: readonly BaseLayer[] | undefined;
       maxBytes?: number | (() => Promise<number>);
       onProgress?: (compressedBytes: number) => void;
       signal: AbortSignal;
@@ -130,13 +136,10 @@ export class Layers {
         const { compression, onProgress, signal } = o;
         const maxBytes = typeof o.maxBytes === 'function' ? await o.maxBytes() : o.maxBytes;
         const job: ExtractionJob = { directory, compression, ...(maxBytes !== undefined && { maxBytes }) };
-        const what = 'unpacking a layer';
-        const layer = await runChild<ExtractedLayer>(this.#extractor, job, {
-          what,
-          input,
-          onProgress,
-          signal,
-        });
+        const child = { what: 'unpacking a layer', input, onProgress, signal };
+        const layer = await (o.base === undefined || o.diffId === undefined
+          ? runChild<ExtractedLayer>(this.#extractor, job, child)
+          : runChild<ExtractedLayer>(this.#patcher, this.#patchJob(job, o.diffId, o.base), child));
         this.#check(layer, o.diffId);
         const { diffId, sizeBytes, tarBytes } = layer;
         return { dirId, diffId, sizeBytes, tarBytes, leaseId: o.leaseId, directory };
@@ -168,7 +171,7 @@ export class Layers {
       }
       const job: DeltaJob = {
         goal,
-        base: o.base.map(({ diffId, dirId }) => ({ diffId, directory: this.#directoryOf(dirId) })),
+        base: o.base.map((layer) => this.#placeOf(layer)),
         layers: [...places].map(([diffId, { directory }]) => ({ diffId, directory })),
         ...(maxBytes !== undefined && { maxBytes }),
       };
@@ -315,6 +318,15 @@ export class Layers {
     await unmountRootfs(containerDir);
   }
 
+  #patchJob(job: ExtractionJob, diffId: Digest, base: readonly BaseLayer[]): PatchJob {
+    return { ...job, diffId, base: base.map((layer) => this.#placeOf(layer)) };
+  }
+
+  #placeOf(layer: BaseLayer): LayerPlace {
+    if ('directory' in layer) return layer;
+    return { diffId: layer.diffId, directory: this.#directoryOf(layer.dirId) };
+  }
+
   #directoryOf(dirId: string): string {
     if (!/^[^/]+$/.test(dirId) || dirId === '.' || dirId === '..')
       throw new Error(`no directory ID: ${dirId}`);
@@ -378,21 +390,7 @@ export class Layers {
   }
 }
 
-/** Short, so that 128 of them fit a mount's options: 13 characters of 5 bits. */
-function newDirId(): string {
-  const bits = randomBytes(8).readBigUInt64BE() | (1n << 64n);
-  return bits.toString(32).slice(-13);
-}
-
 async function* tarOf(directory: string): AsyncGenerator<Buffer, void, undefined> {
   using split = TarSplit.open(directory);
   yield* split.stream();
-}
-
-function hostFailure(what: string, cause: unknown): Failure {
-  if (cause instanceof Failure) return cause;
-  const code = codeOf(cause);
-  if (code === 'ENOSPC') return fail.noSpace(`${what}: no space left on device`);
-  if (code === 'EDQUOT') return fail.noSpace(`${what}: disk quota exceeded`);
-  return fail.host(`${what}: ${messageOf(cause)}`, cause);
 }

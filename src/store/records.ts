@@ -21,6 +21,8 @@ export interface ImageRecord {
   pulledAt: string;
   lastTagTime?: string;
   platform: Platform;
+  /** What registries call delta images that led to this one: it may have been asked for by them, but they are not its own. */
+  deltaDigests?: Digest[];
 }
 
 /**

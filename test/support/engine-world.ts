@@ -121,6 +121,7 @@ export class World implements AsyncDisposable {
         parallelUploads: 3,
         supervisorCompat: false,
         deltas: { mode: 'auto', minSaving: 10 },
+        deltaDataRoot: undefined,
         pullLeaseMs: this.pullLeaseMs,
         keepGenerations: this.keepGenerations,
         pullSpoolAboveBytes: undefined,

@@ -99,6 +99,7 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--max-download-attempts', '9'], { 'max-download-attempts': 9 }, (c) => c.maxDownloadAttempts, 9],
     [['--delta-mode', 'require'], { 'delta-mode': 'require' }, (c) => c.deltas.mode, 'require'],
     [['--delta-min-saving', '30'], { 'delta-min-saving': 30 }, (c) => c.deltas.minSaving, 30],
+    [['--delta-data-root', '/a'], { 'delta-data-root': '/a' }, (c) => c.deltaDataRoot, '/a'],
     [['--keep-generations', '0'], { 'keep-generations': 0 }, (c) => c.keepGenerations, 0],
     [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
     [['--pull-spool-above', '64m'], { 'pull-spool-above': '64m' }, (c) => c.pullSpoolAboveBytes, 64 << 20],

@@ -29,6 +29,7 @@ test('two builds of one commit are the same byte for byte', () => {
   assert.deepEqual(builds[0], builds[1]);
   assert.deepEqual([...(builds[0]?.keys() ?? [])].toSorted(), [
     'apply-delta.js',
+    'apply-patch.js',
     'extract-layer.js',
     'pack-tree.js',
     'package.json',
