@@ -83,6 +83,8 @@ export const fail = {
   ambiguousContainer: (prefix: string) =>
     new Failure('AMBIGUOUS_CONTAINER', 400, `multiple IDs found with provided prefix: ${prefix}`),
   notRunning: (id: string) => new Failure('NOT_RUNNING', 409, `container ${id} is not running`),
+  joinNotRunning: (ref: string) =>
+    new Failure('NOT_RUNNING', 409, `cannot join network of a non running container: ${ref}`),
   attachPaused: (ref: string) =>
     new Failure('IS_PAUSED', 409, `container ${ref} is paused, unpause the container before attach`),
   execPaused: (ref: string) =>

@@ -73,6 +73,7 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
       hostConfig.consoleSize = [0, 0];
     },
   },
+  { gate: 'namespaceModes', below: forgetUnknownModes },
   { gate: 'G051', above: ({ hostConfig }) => delete hostConfig.kernelMemory },
   { gate: 'G080', below: ({ hostConfig }) => delete hostConfig.annotations, above: checkAnnotations },
   { gate: 'G097', below: ({ config }) => delete config.healthcheck?.startInterval },
@@ -227,6 +228,14 @@ function checkAnnotations({ hostConfig: { annotations } }: CreateDraft): void {
   if (annotations !== undefined && '' in annotations) {
     throw fail.badRequest('invalid Annotations: the empty string is not permitted as an annotation key');
   }
+}
+
+function forgetUnknownModes({ hostConfig }: CreateDraft): void {
+  const known = /^(|host|container:.+)$/;
+  if (!known.test(hostConfig.pidMode)) hostConfig.pidMode = '';
+  if (!known.test(hostConfig.utsMode)) hostConfig.utsMode = '';
+  if (!/^(none|private|shareable)$/.test(hostConfig.ipcMode) && !known.test(hostConfig.ipcMode))
+    hostConfig.ipcMode = '';
 }
 
 function clearPidsLimit({ hostConfig }: CreateDraft): void {

@@ -128,6 +128,8 @@ export const gates = {
   signalName: ['ceiling', '1.42'],
   /** `unknown or invalid runtime name`. */
   runtimeName: ['ceiling', '1.42'],
+  /** Texts that are no mode of the IPC, PID or UTS namespace are refused; before, they meant nothing. */
+  namespaceModes: ['ceiling', '1.42'],
   /** Search: a limit that is no number is the client's fault (400), and `limit … is outside` in lower case. */
   G077: ['ceiling', '1.42'],
   /** Image inspect says once that there is no such image. */

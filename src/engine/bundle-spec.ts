@@ -2,6 +2,7 @@ import { fail } from '../errors.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import type { ContainerRecord, HostConfig } from './model.ts';
 import type { BundleMount } from './mounts.ts';
+import { type Donors, namespacesOf } from './namespaces.ts';
 
 /** What a bundle needs beyond the container's record: where things are, and who the user turned out to be. */
 export interface BundlePlaces {
@@ -13,6 +14,9 @@ export interface BundlePlaces {
   logMaxBytes: number;
   /** For a container that names no parent. */
   cgroupParent: string;
+  /** Containers whose namespaces it joins. */
+  donors?: Donors;
+  shm?: NonNullable<BundleSpec['shm']>;
 }
 
 /** Turns a container's record into what the OCI runtime is to run. Pure; throws 400 or 500 for bad options. */
@@ -45,15 +49,10 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     },
     hostname: config.hostname,
     domainname: config.domainname,
-    namespaces: {
-      pid: privateOrHost('PID', hostConfig.pidMode),
-      ipc: ipcOf(hostConfig.ipcMode),
-      uts: privateOrHost('UTS', hostConfig.utsMode),
-      network: hostConfig.networkMode === 'host' ? 'host' : 'private',
-      cgroup: hostConfig.cgroupnsMode === 'private' ? 'private' : 'host',
-    },
+    namespaces: namespacesOf(hostConfig, places.donors ?? {}),
     mounts: places.mounts,
     shmBytes: hostConfig.shmSize,
+    ...(places.shm !== undefined && { shm: places.shm }),
     resources: resourcesOf(hostConfig),
     devices: hostConfig.devices ?? [],
     isPrivileged: hostConfig.privileged,
@@ -111,19 +110,6 @@ export function environmentOf(
   }
   if (!variables.has('HOME')) variables.set('HOME', `HOME=${home}`);
   return [...variables.values()];
-}
-
-function privateOrHost(kind: string, mode: string): 'private' | 'host' {
-  if (mode === '' || mode === 'private') return 'private';
-  if (mode === 'host') return 'host';
-  if (mode.startsWith('container:')) {
-    throw fail.notImplemented(`sharing the ${kind} namespace of another container is not supported`);
-  }
-  throw fail.badRequest(`invalid ${kind} mode: ${mode}`);
-}
-
-function ipcOf(mode: string): 'private' | 'shareable' | 'host' {
-  return mode === 'shareable' ? mode : privateOrHost('IPC', mode === 'none' ? 'private' : mode);
 }
 
 function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {

@@ -7,6 +7,7 @@ import { parseSignal } from '../lib/signals.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { securityOf } from './bundle-spec.ts';
 import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
+import { checkNamespaceModes } from './namespaces.ts';
 import { type CheckedResources, checkResources, checkSchedulers } from './resource-checks.ts';
 
 /** What a client asks for, already of the right shape. */
@@ -96,12 +97,7 @@ function checkHealthcheck({ interval, timeout, startPeriod, startInterval, retri
 
 function checkConflicts(config: ContainerConfig, hostConfig: HostConfig): void {
   const { networkMode } = hostConfig;
-  if (networkMode.startsWith('container:') || networkMode === 'container') {
-    if (/^container:.+/.test(networkMode)) {
-      throw fail.notImplemented('sharing the network of another container is not supported');
-    }
-    throw fail.badRequest('Invalid network mode: invalid container format container:<name|id>');
-  }
+  checkSharedNetwork(config, hostConfig);
   if (networkMode === 'host' && config.macAddress) {
     throw fail.badRequest('conflicting options: mac-address and the network mode');
   }
@@ -113,6 +109,27 @@ function checkConflicts(config: ContainerConfig, hostConfig: HostConfig): void {
   }
   if (!['', 'host', 'private'].includes(hostConfig.cgroupnsMode))
     throw fail.badRequest(`invalid cgroup namespace mode: ${hostConfig.cgroupnsMode}`);
+}
+
+/** What belongs to a network cannot be chosen by one who joins another's. */
+function checkSharedNetwork({ hostname, exposedPorts }: ContainerConfig, hostConfig: HostConfig): void {
+  const [kind, ref = ''] = hostConfig.networkMode.split(':');
+  if (kind !== 'container') return;
+  if (ref === '') throw fail.badRequest('Invalid network mode: invalid container format container:<name|id>');
+  const conflict = (what: string) => fail.badRequest(`conflicting options: ${what}`);
+  const { links, dns, extraHosts, portBindings, publishAllPorts } = hostConfig;
+  if (hostname !== '') throw conflict('hostname and the network mode');
+  if ((links ?? []).length > 0) {
+    throw conflict(
+      "container type network can't be used with links. This would result in undefined behavior",
+    );
+  }
+  if ((dns ?? []).length > 0) throw conflict('dns and the network mode');
+  if ((extraHosts ?? []).length > 0) throw conflict('custom host-to-IP mapping and the network mode');
+  if (Object.keys(portBindings ?? {}).length > 0 || publishAllPorts)
+    throw conflict('port publishing and the container type network mode');
+  if (Object.keys(exposedPorts ?? {}).length > 0)
+    throw conflict('port exposing and the container type network mode');
 }
 
 function checkHostConfig(hostConfig: HostConfig): void {
@@ -151,7 +168,9 @@ function checkExtraHost(entry: string): void {
     throw fail.badRequest(`invalid IP address in add-host: "${address}"`);
 }
 
-function checkPlatformSettings({ shmSize, oomScoreAdj }: HostConfig): void {
+function checkPlatformSettings(hostConfig: HostConfig): void {
+  const { shmSize, oomScoreAdj } = hostConfig;
+  checkNamespaceModes(hostConfig);
   if (shmSize < 0) throw fail.badRequest('SHM size can not be less than 0');
   if (oomScoreAdj < -1000 || oomScoreAdj > 1000) {
     throw fail.badRequest(`Invalid value ${oomScoreAdj}, range for oom score adj is [-1000, 1000]`);

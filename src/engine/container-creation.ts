@@ -7,6 +7,7 @@ import { defaultMaskedPaths, defaultReadonlyPaths } from './bundle-spec.ts';
 import type { CreateRequest, HostLimits } from './container-checks.ts';
 import type { ImageView } from './image-view.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, Healthcheck, HostConfig } from './model.ts';
+import { donorOf } from './namespaces.ts';
 
 /** The image serves the wanted platform, or 404 in dockerd's words; without a wish, a warning if it is foreign. */
 export function checkPlatform(image: ImageView, request: CreateRequest, host: Platform): string[] {
@@ -92,6 +93,7 @@ function endpointsOf(
   { endpoints }: CreateRequest,
   { networkMode }: HostConfig,
 ): Record<string, EndpointSettings> {
+  if (donorOf(networkMode) !== undefined) return {}; // it is on whichever networks the other one is
   const name = networkMode === 'default' ? 'bridge' : networkMode;
   const given = endpoints[name] ?? endpoints[networkMode];
   return { [name]: given ?? emptyEndpoint() };

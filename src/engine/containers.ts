@@ -18,6 +18,7 @@ import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
 import { mountPointsOf, volumesToFill } from './mounts.ts';
+import { settleDonors } from './namespaces.ts';
 import type { VolumeRecord, Volumes } from './volumes.ts';
 
 /** Bytes of a container's own files, and of these with its image's. */
@@ -61,9 +62,10 @@ export class Containers {
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
     const { host, images, records, events, log } = this.#parts;
     const checked = checkRequest(request, host);
+    const hostConfig = settleDonors(checked.hostConfig, (ref) => records.find(ref));
     return images.using(request.config.image, async (image) => {
       const id = newId();
-      const draft = newRecord(id, '', image, { ...request, hostConfig: checked.hostConfig }, host);
+      const draft = newRecord(id, '', image, { ...request, hostConfig }, host);
       const warnings = [
         ...checked.warnings,
         ...checkPlatform(image, request, host.platform),

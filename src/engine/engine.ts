@@ -38,6 +38,7 @@ import { Pulls } from './pulls.ts';
 import { Pushes, type PushRegistry } from './pushes.ts';
 import { Readers } from './readers.ts';
 import { Recovery } from './recovery.ts';
+import { SharedMemory } from './shared-memory.ts';
 import { Space } from './space.ts';
 import { Spools } from './spools.ts';
 import { Streams } from './streams.ts';
@@ -200,6 +201,8 @@ export class Engine implements AsyncDisposable {
       runtime,
       bridge,
       etc,
+      shm: new SharedMemory(o.execRoot),
+      records,
       defaults: o.containers,
       log,
     });

@@ -10,18 +10,22 @@ import type { PortRequest } from '../network/ports.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
-import { bundleSpec } from './bundle-spec.ts';
+import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
 import { emptyEndpoint } from './container-creation.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
 import { bundleMounts, makeBindSources } from './mounts.ts';
+import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
+import type { SharedMemory } from './shared-memory.ts';
 
 /** A container that is set up in the kernel, its first process held before it runs. */
 export interface Launch {
   pid: number;
   endpoints: Record<string, EndpointSettings>;
   ports: Record<string, PortBinding[] | null>;
+  /** With the names of the container whose network it joins. */
+  config: ContainerConfig;
 }
 
 /** What sets up a container in the kernel. */
@@ -50,6 +54,8 @@ export class Launcher {
   readonly #runtime: LaunchParts['runtime'];
   readonly #bridge: LaunchParts['bridge'];
   readonly #etc: EtcFiles;
+  readonly #shm: SharedMemory;
+  readonly #find: FindContainer;
   readonly #defaults: LaunchDefaults;
   readonly #log: Log;
 
@@ -58,6 +64,8 @@ export class Launcher {
       dataRoot: string;
       shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
       etc: EtcFiles;
+      shm: SharedMemory;
+      records: { find: FindContainer };
       defaults: LaunchDefaults;
       log: Log;
     },
@@ -68,6 +76,8 @@ export class Launcher {
     this.#runtime = o.runtime;
     this.#bridge = o.bridge;
     this.#etc = o.etc;
+    this.#shm = o.shm;
+    this.#find = (ref) => o.records.find(ref);
     this.#defaults = o.defaults;
     this.#log = o.log;
   }
@@ -97,16 +107,20 @@ export class Launcher {
   }
 
   /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */
-  async setUp(record: ContainerRecord): Promise<Launch> {
-    const { hostConfig } = record;
-    checkNetwork(record);
+  async setUp(given: ContainerRecord): Promise<Launch> {
+    const { hostConfig } = given;
+    checkNetwork(given);
+    const donors = findDonors(given, this.#find);
+    const record = withNamesOf(given, donors.network);
     const rootfs = await this.mount(record);
     await markAsContainer(rootfs);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
     await makeBindSources(record.mounts);
-    await this.#etc.write(record);
+    if (donors.network === undefined) await this.#etc.write(record);
     const covered = new Set(record.mounts.map(({ destination }) => destination));
-    const own = this.#etc.mountsOf(record).filter(({ destination }) => !covered.has(destination));
+    const files = this.#etc.mountsOf({ id: donors.network?.id ?? record.id, hostConfig });
+    const own = files.filter(({ destination }) => !covered.has(destination));
+    const shm = await this.#sharedMemory(record);
     const { pid } = await this.#runtime.create(
       bundleSpec(record, {
         rootfs,
@@ -114,10 +128,25 @@ export class Launcher {
         capabilities: containerCapabilities(hostConfig),
         mounts: [...own, ...bundleMounts(record.mounts, hostConfig)],
         logPath: this.logPathOf(record.id),
+        donors,
+        ...(shm !== undefined && { shm }),
         ...this.#defaults,
       }),
     );
-    return { pid, ...(await this.#connect(record, pid)) };
+    const { config } = record;
+    if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };
+    return { pid, config, ...(await this.#connect(record, pid)) };
+  }
+
+  /** What is at /dev/shm, if it is not the container's alone. */
+  async #sharedMemory(record: ContainerRecord): Promise<BundlePlaces['shm']> {
+    const { ipcMode, shmSize } = record.hostConfig;
+    if (ipcMode === 'none') return 'none';
+    const owner = sharedMemoryOf(record, this.#find);
+    if (owner === undefined) return undefined;
+    if (owner === 'host') return { source: '/dev/shm' };
+    const isOwn = owner.containerId === record.id;
+    return { source: isOwn ? await this.#shm.make(record.id, shmSize) : this.#shm.pathOf(owner.containerId) };
   }
 
   /** Removes whatever of a container is left in the kernel and the exec root. Safe to repeat; never throws. */
@@ -127,6 +156,7 @@ export class Launcher {
       ['runtime', () => this.#runtime.delete(id)],
       ['rootfs', () => this.unmount(id)],
       ['files', () => this.#etc.remove(id)],
+      ['shared memory', () => this.#shm.remove(id)],
     ];
     for (const [what, step] of steps) {
       try {
@@ -138,7 +168,7 @@ export class Launcher {
     }
   }
 
-  async #connect(record: ContainerRecord, pid: number): Promise<Omit<Launch, 'pid'>> {
+  async #connect(record: ContainerRecord, pid: number): Promise<Pick<Launch, 'endpoints' | 'ports'>> {
     const { id, config } = record;
     const [name = 'bridge', wanted = emptyEndpoint()] = Object.entries(record.endpoints)[0] ?? [];
     if (name === 'host') return { endpoints: record.endpoints, ports: {} };
@@ -159,6 +189,13 @@ export class Launcher {
       ports: publishedPorts(config, endpoint),
     };
   }
+}
+
+/** Who joins a network has the host name of whom it belongs to. */
+function withNamesOf(record: ContainerRecord, donor: ContainerRecord | undefined): ContainerRecord {
+  if (donor === undefined) return record;
+  const { hostname, domainname } = donor.config;
+  return { ...record, config: { ...record.config, hostname, domainname } };
 }
 
 /** Programs look for this file to know that they are in a container. A hint is not worth a failed start. */
@@ -193,7 +230,7 @@ export function disconnectedEndpoints(
 
 function checkNetwork({ hostConfig, endpoints }: ContainerRecord): void {
   const { networkMode } = hostConfig;
-  if (!['default', 'bridge', 'host', 'none'].includes(networkMode))
+  if (!['default', 'bridge', 'host', 'none'].includes(networkMode) && donorOf(networkMode) === undefined)
     throw fail.network(`network ${networkMode} not found`, { status: 404 });
   for (const { ipamConfig, aliases } of Object.values(endpoints)) {
     if (ipamConfig?.ipv4Address || ipamConfig?.ipv6Address)

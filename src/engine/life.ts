@@ -191,13 +191,12 @@ export class Life {
       state: { ...record.state, status: 'starting', error: '', oomKilled: false },
     });
     try {
-      const { pid, endpoints, ports } = await this.#launcher.setUp(starting);
+      const { pid, ...launched } = await this.#launcher.setUp(starting);
       await this.#admit(id);
       await this.#runtime.start(id);
       const running = await this.#records.update({
         ...starting,
-        endpoints,
-        ports,
+        ...launched,
         state: { ...starting.state, status: 'running', pid, exitCode: 0, startedAt: nowText() },
       });
       tellNetworks(this.#events, running, 'connect');

@@ -16,6 +16,7 @@ import { connectedEndpoint, type Launcher, publishedPorts } from './launcher.ts'
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
+import { joinsOthers } from './namespaces.ts';
 import { wantsStartAtBoot } from './restart-policy.ts';
 import type { Volumes } from './volumes.ts';
 
@@ -108,7 +109,11 @@ export class Recovery {
 
   /** Starts what the restart policies want up; each on its own, a failure is logged and told by inspect. */
   async applyPolicies(): Promise<void> {
-    for (const record of this.#o.records.all()) {
+    // who joins another one's namespaces can start only after it
+    const [alone, joining] = [false, true].map((joins) =>
+      this.#o.records.all().filter((record) => joinsOthers(record) === joins),
+    );
+    for (const record of [...(alone ?? []), ...(joining ?? [])]) {
       if (record.state.status === 'running' || record.state.status === 'paused' || !wantsStartAtBoot(record))
         continue;
       try {

@@ -37,6 +37,9 @@ export interface BundleDevice {
   readonly cgroupPermissions: string;
 }
 
+/** Of the container's own, the host's, or one that is there, by a path such as `/proc/1/ns/net`. */
+export type Namespace = 'private' | 'host' | { readonly path: string };
+
 /** All that makes one run of a container, in the engine's words. */
 export interface BundleSpec {
   readonly id: string;
@@ -49,15 +52,17 @@ export interface BundleSpec {
   readonly hostname: string;
   readonly domainname: string;
   readonly namespaces: {
-    readonly pid: 'private' | 'host';
-    readonly ipc: 'private' | 'host' | 'shareable';
-    readonly uts: 'private' | 'host';
-    readonly network: 'private' | 'host';
-    readonly cgroup: 'private' | 'host';
+    readonly pid: Namespace;
+    readonly ipc: Namespace;
+    readonly uts: Namespace;
+    readonly network: Namespace;
+    readonly cgroup: Namespace;
   };
   /** Beside the defaults; one at the same place is instead of the default. */
   readonly mounts: readonly BundleMount[];
+  /** Of its own /dev/shm, unless there is none, or that of others is bound there. */
   readonly shmBytes: number;
+  readonly shm?: 'none' | { readonly source: string };
   readonly resources: BundleResources;
   readonly devices: readonly BundleDevice[];
   readonly isPrivileged: boolean;
@@ -94,7 +99,7 @@ export interface OciSpec {
   mounts: BundleMount[];
   annotations: Readonly<Record<string, string>>;
   linux: {
-    namespaces: { type: string }[];
+    namespaces: { type: string; path?: string }[];
     resources: object;
     devices: object[];
     sysctl: Record<string, string>;
@@ -190,15 +195,17 @@ export function ociProcess(process: ProcessSpec): OciProcess {
   };
 }
 
-/** A namespace of its own for each kind that is not the host's. */
-function namespacesOf(namespaces: BundleSpec['namespaces']): { type: string }[] {
-  const kinds = (['pid', 'ipc', 'uts', 'network', 'cgroup'] as const).filter(
-    (kind) => namespaces[kind] !== 'host',
-  );
-  return ['mount', ...kinds].map((type) => ({ type }));
+/** Each kind that is not the host's: of its own, or one to join. */
+function namespacesOf(namespaces: BundleSpec['namespaces']): { type: string; path?: string }[] {
+  const kinds = (['pid', 'ipc', 'uts', 'network', 'cgroup'] as const).flatMap((type) => {
+    const namespace = namespaces[type];
+    if (namespace === 'host') return [];
+    return [namespace === 'private' ? { type } : { type, path: namespace.path }];
+  });
+  return [{ type: 'mount' }, ...kinds];
 }
 
-function defaultMounts({ shmBytes, namespaces }: BundleSpec): BundleMount[] {
+function defaultMounts({ shmBytes, shm, namespaces }: BundleSpec): BundleMount[] {
   const strict = ['nosuid', 'noexec', 'nodev'];
   const mount = (type: string, destination: string, options: string[], source = type) => ({
     destination,
@@ -206,6 +213,12 @@ function defaultMounts({ shmBytes, namespaces }: BundleSpec): BundleMount[] {
     source,
     options,
   });
+  const sharedMemory = () => {
+    const shared = typeof shm === 'object' ? shm.source : undefined;
+    const source = shared ?? (namespaces.ipc === 'host' ? '/dev/shm' : undefined);
+    if (source !== undefined) return mount('bind', '/dev/shm', ['rbind', 'rprivate'], source);
+    return mount('tmpfs', '/dev/shm', [...strict, 'mode=1777', `size=${shmBytes}`], 'shm');
+  };
   return [
     mount('proc', '/proc', strict),
     mount('tmpfs', '/dev', ['nosuid', 'strictatime', 'mode=755', 'size=65536k']),
@@ -213,9 +226,7 @@ function defaultMounts({ shmBytes, namespaces }: BundleSpec): BundleMount[] {
     mount('sysfs', '/sys', [...strict, 'ro']),
     mount('cgroup', '/sys/fs/cgroup', ['ro', ...strict]),
     mount('mqueue', '/dev/mqueue', strict),
-    namespaces.ipc === 'host'
-      ? mount('bind', '/dev/shm', ['rbind', 'rprivate'], '/dev/shm')
-      : mount('tmpfs', '/dev/shm', [...strict, 'mode=1777', `size=${shmBytes}`], 'shm'),
+    ...(shm === 'none' ? [] : [sharedMemory()]),
   ];
 }
 

@@ -118,14 +118,20 @@ test('namespaces', () => {
   });
   assert.deepEqual(shared.namespaces, {
     pid: 'host',
-    ipc: 'shareable',
+    ipc: 'private',
     uts: 'host',
     network: 'host',
     cgroup: 'private',
   });
-  assert.throws(() => spec({ hostConfig: { pidMode: 'bogus' } }), {
-    status: 400,
-    message: 'invalid PID mode: bogus',
+  const donor = containerRecord({ state: { status: 'running', pid: 77 } });
+  const record = containerRecord({ hostConfig: { networkMode: `container:${donor.id}`, ipcMode: 'none' } });
+  const joining = bundleSpec(record, { ...places, donors: { network: donor, pid: donor }, shm: 'none' });
+  assert.deepEqual(joining.namespaces, {
+    pid: { path: '/proc/77/ns/pid' },
+    ipc: 'private',
+    uts: 'private',
+    network: { path: '/proc/77/ns/net' },
+    cgroup: 'host',
   });
-  assert.throws(() => spec({ hostConfig: { ipcMode: 'container:x' } }), { status: 501 });
+  assert.equal(joining.shm, 'none');
 });

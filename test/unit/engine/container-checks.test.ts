@@ -66,7 +66,26 @@ test("what is not, in dockerd's words", () => {
     [{ isolation: 'bogus' }, {}, `Invalid isolation: "bogus" - linux only supports 'default'`, 500],
     [{ cgroupnsMode: 'bogus' }, {}, 'invalid cgroup namespace mode: bogus'],
     [{ networkMode: 'container:' }, {}, 'Invalid network mode: invalid container format container:<name|id>'],
-    [{ networkMode: 'container:x' }, {}, 'sharing the network of another container is not supported', 501],
+    [{ networkMode: 'container:x' }, { hostname: 'h' }, 'conflicting options: hostname and the network mode'],
+    [{ networkMode: 'container:x', dns: ['1.1.1.1'] }, {}, 'conflicting options: dns and the network mode'],
+    [
+      { networkMode: 'container:x', extraHosts: ['a:1.1.1.1'] },
+      {},
+      'conflicting options: custom host-to-IP mapping and the network mode',
+    ],
+    [
+      { networkMode: 'container:x', publishAllPorts: true },
+      {},
+      'conflicting options: port publishing and the container type network mode',
+    ],
+    [
+      { networkMode: 'container:x' },
+      { exposedPorts: { '80/tcp': {} } },
+      'conflicting options: port exposing and the container type network mode',
+    ],
+    [{ ipcMode: 'bogus' }, {}, 'invalid IPC mode: bogus'],
+    [{ pidMode: 'private' }, {}, 'invalid PID mode: private'],
+    [{ utsMode: 'container:x' }, {}, 'invalid UTS mode: container:x'],
     [
       { networkMode: 'host' },
       { macAddress: '02:00:00:00:00:01' },
