@@ -19,7 +19,7 @@ import type { Space } from './space.ts';
 
 interface IntakeParts {
   images: Pick<Images, 'byId'>;
-  shelf: Pick<LayerShelf, 'applyDelta' | 'drop' | 'isSound' | 'keep' | 'lease' | 'pin' | 'release'>;
+  shelf: Pick<LayerShelf, 'deltas' | 'drop' | 'isSound' | 'keep' | 'lease' | 'pin' | 'release'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
   log: Log;
@@ -133,8 +133,8 @@ export class DeltaIntake implements AsyncDisposable {
     const { shelf, space } = this.#parts;
     const diffIds = o.work.missing.map(({ diffId }) => diffId);
     const fullBytes = diffIds.reduce((sum, diffId) => sum + (o.target.packedBytes.get(diffId) ?? 0), 0);
-    const made = await shelf
-      .applyDelta(input, lease, {
+    const made = await shelf.deltas
+      .make(input, lease, {
         goal: { manifestDigest: o.header.target.manifestDigest, imageId: o.target.id },
         base: o.work.base,
         diffIds,

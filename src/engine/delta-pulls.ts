@@ -14,6 +14,7 @@ import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import type { PullReport } from './pull-report.ts';
 import type { Space } from './space.ts';
+import type { KeptPart } from './spools.ts';
 
 /** So many deltas of one pull are tried, and their bytes spent, before layers are fetched whole. */
 const MOST_TRIES = 3;
@@ -47,11 +48,13 @@ export interface DeltaOutcome {
   readonly whyNot?: string;
 }
 
-type DeltaShelf = Pick<LayerShelf, 'applyDelta' | 'get' | 'isSound' | 'keep' | 'noteVerdict' | 'pin'>;
+type DeltaShelf = Pick<LayerShelf, 'deltas' | 'get' | 'isSound' | 'keep' | 'noteVerdict' | 'pin'>;
 
 /** What is tried of a delta. */
 interface Trial extends DeltaCandidate {
   readonly missing: readonly LayerDescriptor[];
+  /** What an earlier try has left of it. */
+  readonly keptBytes: number;
 }
 
 /** Makes missing layers of a pull out of layers that are here and a delta between the two images. */
@@ -129,7 +132,7 @@ export class DeltaPulls {
       const candidate = candidates.shift();
       if (candidate === undefined || left().length === 0) break;
       if (!this.#shelf.isSound(candidate.base.diffIds)) continue; // so one before it found
-      const trial = { ...candidate, missing: left() };
+      const trial = { ...candidate, missing: left(), keptBytes: await this.#keptOf(candidate, left()) };
       const tooLarge = this.#savesTooLittle(trial);
       if (tooLarge !== undefined) {
         reasons.add(tooLarge);
@@ -160,9 +163,14 @@ export class DeltaPulls {
     }
   }
 
-  #savesTooLittle({ delta, missing }: Trial): string | undefined {
+  #keptOf({ delta: { blob } }: DeltaCandidate, missing: readonly LayerDescriptor[]): Promise<number> {
+    const diffIds = missing.map(({ diffId }) => diffId);
+    return this.#shelf.deltas.keptOf({ blob: blob.digest, sizeBytes: blob.size }, diffIds);
+  }
+
+  #savesTooLittle({ delta, missing, keptBytes }: Trial): string | undefined {
     const fullBytes = sizeOf(missing);
-    if (delta.blob.size <= fullBytes * (1 - this.#settings.minSaving / 100)) return undefined;
+    if (delta.blob.size - keptBytes <= fullBytes * (1 - this.#settings.minSaving / 100)) return undefined;
     return `the delta has ${formatBytes(delta.blob.size)} of ${formatBytes(fullBytes)}`;
   }
 
@@ -192,21 +200,21 @@ export class DeltaPulls {
     const { delta, base, missing } = trial;
     const image = familiarString(pull.ref);
     const report = pull.report.delta(delta.blob, missing);
-    let bytes = 0;
-    const onProgress = (come: number) => {
-      bytes = come;
-      report.downloading(come);
+    let come = 0;
+    const onProgress = (bytes: number) => {
+      come = bytes;
+      report.downloading(bytes);
     };
     const status = `Applying delta to ${shortDigest(base.id)}`;
     pull.progress({ status, progressDetail: {}, id: shortDigest(delta.blob.digest) });
-    const { layers, failure } = await this.#apply(pull, remote, { ...trial, onProgress }).catch(
-      (cause: unknown) => {
-        pull.signal.throwIfAborted();
-        return { layers: [], failure: cause };
-      },
-    );
-    if (failure === undefined) bytes = delta.blob.size;
-    report.ended(bytes, new Set(layers.map(({ diffId }) => diffId)));
+    const result = await this.#apply(pull, remote, { ...trial, onProgress }).catch((cause: unknown) => {
+      pull.signal.throwIfAborted();
+      return { layers: [], failure: cause, fetchedBytes: 0 };
+    });
+    const { layers, failure } = result;
+    const bytes = failure === undefined ? result.fetchedBytes : Math.max(0, come - trial.keptBytes);
+    const readBytes = failure === undefined ? delta.blob.size : come;
+    report.ended(readBytes, new Set(layers.map(({ diffId }) => diffId)));
     const facts = { image, base: base.id, delta: delta.blob.digest, bytes, layers: layers.length };
     if (failure !== undefined) this.#log.warn({ ...facts, err: failure }, 'a delta was of no use');
     else this.#log.info({ ...facts, savedBytes: sizeOf(missing) - bytes }, 'delta applied');
@@ -217,7 +225,7 @@ export class DeltaPulls {
     { lease, signal }: DeltaPull,
     remote: RemoteImage,
     o: Trial & { onProgress(bytes: number): void },
-  ): Promise<{ layers: readonly LayerRecord[]; failure?: unknown }> {
+  ): Promise<{ layers: readonly LayerRecord[]; failure?: unknown; fetchedBytes: number }> {
     await using pin = this.#shelf.pin();
     const base: LayerRecord[] = [];
     for (const diffId of new Set(o.base.diffIds)) {
@@ -232,11 +240,14 @@ export class DeltaPulls {
       onProgress: o.onProgress,
       signal,
     };
-    const input = this.#registry.blob(o.ref, o.delta.blob, { ...(o.auth && { auth: o.auth }), signal });
-    const applied = this.#shelf.applyDelta(input, lease, order);
-    const { layers, failure } = await applied.catch((cause: unknown) => ({ layers: [], failure: cause }));
-    await noteDamage(failure, base, { shelf: this.#shelf, log: this.#log });
-    return { layers, failure };
+    const { digest: blob, size: sizeBytes } = o.delta.blob;
+    const auth = o.auth && { auth: o.auth };
+    const open = (kept?: KeptPart) =>
+      this.#registry.blob(o.ref, o.delta.blob, { ...auth, ...(kept && { kept }), signal });
+    const applied = this.#shelf.deltas.fetch({ blob, sizeBytes, open }, lease, order);
+    const result = await applied.catch((cause: unknown) => ({ layers: [], failure: cause, fetchedBytes: 0 }));
+    await noteDamage(result.failure, base, { shelf: this.#shelf, log: this.#log });
+    return result;
   }
 }
 

@@ -155,6 +155,7 @@ export class Engine implements AsyncDisposable {
     const spools = await Spools.open({
       dataRoot,
       aboveBytes: o.pullSpoolAboveBytes,
+      withDeltas: o.deltas.mode !== 'off',
       room: space,
       log: o.log('layers'),
     });

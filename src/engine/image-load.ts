@@ -34,7 +34,7 @@ export interface LoadParts {
     LayerShelf,
     'add' | 'diffIdOf' | 'drop' | 'get' | 'keep' | 'lease' | 'leaseEnds' | 'pin' | 'release'
   > &
-    Pick<LayerShelf, 'applyDelta' | 'isSound'>;
+    Pick<LayerShelf, 'deltas' | 'isSound'>;
   events: Pick<Events, 'emit'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;

@@ -6,7 +6,7 @@ import type { Digest } from '../lib/digest.ts';
 import { abortable } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import type { LayerRecord, LeaseRecord } from '../store/records.ts';
-import type { KeptPart, Spools } from './spools.ts';
+import type { KeptPart, SpoolableBlob, SpooledBlob, Spools } from './spools.ts';
 
 /** Where a missing layer comes from. The stream must fail by itself if it is not what was asked for. */
 export interface LayerSource {
@@ -135,7 +135,8 @@ export class LayerFetches implements AsyncDisposable {
     const how = { compression, diffId, base, ...(maxBytes && { maxBytes }) };
     const o = { leaseId: lease.id, ...how, onProgress, signal };
     for (let triesLeft = 1; ; ) {
-      const { input, isResumed } = await this.#open(source, signal);
+      const { input, keptBytes } = await this.#open(source, signal);
+      const isResumed = keptBytes > 0;
       try {
         return await this.#layers.extract(input, o);
       } catch (err) {
@@ -148,11 +149,11 @@ export class LayerFetches implements AsyncDisposable {
     }
   }
 
-  async #open(source: LayerSource, signal: AbortSignal): Promise<{ input: Readable; isResumed: boolean }> {
+  async #open(source: LayerSource, signal: AbortSignal): Promise<SpooledBlob> {
     const { diffId, blob, sizeBytes } = source;
-    if (blob === undefined || sizeBytes === undefined)
-      return { input: source.open(signal), isResumed: false };
-    return this.#spools.through({ diffId, blob, sizeBytes }, (kept) => source.open(signal, kept));
+    if (blob === undefined || sizeBytes === undefined) return { input: source.open(signal), keptBytes: 0 };
+    const wanted: SpoolableBlob = { diffId, blob, sizeBytes, kind: 'layer' };
+    return this.#spools.through(wanted, (kept) => source.open(signal, kept));
   }
 }
 

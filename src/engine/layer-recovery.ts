@@ -1,16 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { LayerOnDisk, Layers } from '../layers/layers.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import type { LayerRecord } from '../store/records.ts';
 import type { Change, Table } from '../store/tables.ts';
 
-/** How long a boot waits for what it removes; a huge tree goes on going while the engine serves. */
-const SWEEP_WAIT_MS = 2000;
-
 /** What a boot needs to bring the layers' records and the disk to agree. */
 export interface LayerRecoveryParts {
-  layers: Pick<Layers, 'list' | 'mounted' | 'mend' | 'bury' | 'sweepStaging'>;
+  layers: Pick<Layers, 'list' | 'mounted' | 'mend' | 'bury'>;
   records: Table<LayerRecord>;
   /** The database may know less than the disk: whole layers without a record get one. */
   adoptOrphans: boolean;
@@ -71,7 +67,6 @@ export async function recoverLayers(parts: LayerRecoveryParts): Promise<Recovere
     log.error({ layer: diffId, dir: dirId }, 'a layer is gone from the disk');
     changes.push(records.remove(diffId));
   }
-  await sweep(parts);
   return { changes, here: [...here.values()], retired };
 }
 
@@ -90,14 +85,4 @@ async function mend(
 async function bury({ layers, log }: LayerRecoveryParts, { dirId, isJunk }: LayerOnDisk): Promise<void> {
   if (isJunk) log.warn({ dir: dirId }, 'removing a damaged layer directory');
   await layers.bury(dirId).catch((err) => log.error({ err, dir: dirId }, 'it could not be removed'));
-}
-
-async function sweep({ layers, log }: LayerRecoveryParts): Promise<void> {
-  const swept = layers
-    .sweepStaging(new Set())
-    .catch((err) => log.error({ err }, 'what earlier runs left could not be removed'));
-  const patience = new AbortController();
-  const wait = sleep(SWEEP_WAIT_MS, undefined, { signal: patience.signal, ref: false }).catch(() => {});
-  await Promise.race([swept, wait]);
-  patience.abort();
 }

@@ -1,6 +1,5 @@
 import type { Readable } from 'node:stream';
 import { fail } from '../errors.ts';
-import type { DeltaOrder } from '../layers/delta-job.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
@@ -12,6 +11,7 @@ import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts'
 import type { Store } from '../store/store.ts';
 import { type Change, recordsOf, type Table } from '../store/tables.ts';
 import { Alarm } from './alarm.ts';
+import { DeltaLayers } from './delta-layers.ts';
 import { withPushed } from './known-blobs.ts';
 import { LayerFetches, type LayerSource } from './layer-fetches.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
@@ -19,6 +19,7 @@ import { type LayerRecoveryParts, recoverLayers } from './layer-recovery.ts';
 import { RetiredLayers } from './retired-layers.ts';
 import { isNoSpace } from './space.ts';
 import type { Spools } from './spools.ts';
+import { recoverStaged, type StagedRecoveryParts } from './staged-recovery.ts';
 
 /** Diff IDs that must stay although no image names them: those of every container. */
 export interface LayerUsers {
@@ -35,20 +36,24 @@ interface Without {
 type StageOptions = Omit<Parameters<Layers['extract']>[1], 'leaseId'>;
 
 type ShelfLayers = Pick<Layers, 'applyDelta' | 'extract' | 'publish' | 'discard' | 'remove'> &
-  LayerRecoveryParts['layers'];
+  LayerRecoveryParts['layers'] &
+  StagedRecoveryParts['layers'];
+type ShelfSpools = Pick<Spools, 'through' | 'keptOf' | 'unpacked' | 'forget' | 'has' | 'drop' | 'sweep'>;
 
 /**
  * The layers on disk and those under way. A layer is here once its directory is synced and its record committed;
  * it goes once no image, container or live lease names it. Two fetches of one layer share the work.
  */
 export class LayerShelf {
+  /** Makes layers of deltas, and keeps what is fetched of these for the next try. */
+  readonly deltas: DeltaLayers;
   readonly #store: Pick<Store, 'commit'>;
   readonly #records: Table<LayerRecord>;
   readonly #images: Table<ImageRecord>;
   readonly #leases: Table<LeaseRecord>;
   readonly #layers: ShelfLayers;
   readonly #users: LayerUsers;
-  readonly #spools: Pick<Spools, 'through' | 'has' | 'drop' | 'sweep'>;
+  readonly #spools: ShelfSpools;
   readonly #leaseMs: number;
   readonly #log: Log;
   readonly #fetches: LayerFetches;
@@ -72,7 +77,7 @@ export class LayerShelf {
     store: Store;
     layers: ShelfLayers;
     users: LayerUsers;
-    spools: Pick<Spools, 'through' | 'has' | 'drop' | 'sweep'>;
+    spools: ShelfSpools;
     leaseMs: number;
     log: Log;
   }) {
@@ -84,11 +89,14 @@ export class LayerShelf {
     this.#users = o.users;
     this.#spools = o.spools;
     this.#fetches = new LayerFetches({
-      layers: o.layers,
-      spools: o.spools,
+      ...o,
       present: (diffId) => this.#soundRecord(diffId),
       settle: (staged, blob) => this.#settle(staged, blob),
-      log: o.log,
+    });
+    this.deltas = new DeltaLayers({
+      ...o,
+      isClosed: () => this.#isClosed,
+      settle: (staged) => this.#settle(staged),
     });
     this.#leaseMs = o.leaseMs;
     this.#log = o.log;
@@ -274,19 +282,6 @@ export class LayerShelf {
     await this.#layers.discard(staged);
   }
 
-  /** Makes layers of a delta, which the lease must name; see {@link Layers.applyDelta}. */
-  async applyDelta(input: Readable, { id }: LeaseRecord, o: Omit<DeltaOrder, 'leaseId'>) {
-    if (this.#isClosed) throw fail.host('the engine is shutting down');
-    const { layers, failure } = await this.#layers.applyDelta(input, { ...o, leaseId: id });
-    const records: LayerRecord[] = [];
-    try {
-      for (const staged of layers) records.push(await this.#settle(staged));
-    } finally {
-      for (const staged of layers.slice(records.length)) await this.#layers.discard(staged);
-    }
-    return { layers: records, failure };
-  }
-
   /** Removes images' records with `changes` in one batch, then the layers that nothing names any more. */
   async dropImages(imageIds: readonly Digest[], changes: readonly Change[]): Promise<LayerRecord[]> {
     const removals = imageIds.map((id) => this.#images.remove(id));
@@ -298,7 +293,7 @@ export class LayerShelf {
     return this.#sweep([]);
   }
 
-  /** Boot: brings the records and the disk to agree; see {@link recoverLayers}. */
+  /** Boot: brings the records and the disk to agree; see {@link recoverLayers} and {@link recoverStaged}. */
   async recover(o: { adoptOrphans: boolean }): Promise<void> {
     const parts = { layers: this.#layers, records: this.#records, log: this.#log, ...o };
     const { changes, here, retired } = await recoverLayers(parts);
@@ -308,6 +303,7 @@ export class LayerShelf {
     const known = new Set<string>(here.map(({ diffId }) => diffId));
     for (const { diffIds } of await recordsOf(this.#images))
       for (const diffId of diffIds) if (!known.has(diffId)) this.#lost.add(diffId);
+    await recoverStaged({ ...parts, leases: this.#leases, settle: (staged) => this.#settle(staged) });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

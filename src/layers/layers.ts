@@ -1,7 +1,6 @@
-import { mkdir, readdir, rename, rmdir, writeFile } from 'node:fs/promises';
+import { readdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, fail } from '../errors.ts';
 import { ensureDirectory, removeTree, renameDurable, syncDirectory, writeDurable } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
@@ -17,21 +16,13 @@ import { hasTree, type LayerOnDisk, newDirId, readLayerDirectory } from './layer
 import { formatLayer, type PublishedLayer } from './layer-records.ts';
 import { packedTree } from './packer.ts';
 import { mountedLayers, mountRootfs, unmountRootfs } from './rootfs.ts';
+import { type StagedLayer, Staging } from './staging.ts';
 import { TarSplit } from './tar-split.ts';
 import type { Verdict, VerificationJob } from './verification.ts';
 
 export type { LayerOnDisk } from './layer-directory.ts';
+export type { StagedLayer } from './staging.ts';
 export type { Verdict } from './verification.ts';
-
-const SWEEP_ATTEMPTS = 5;
-const SWEEP_PAUSE_MS = 200;
-
-/** A layer that is unpacked and verified, but not yet safe from a power cut. */
-export interface StagedLayer extends PublishedLayer {
-  readonly leaseId: string;
-  /** Where it lies until it is published. */
-  readonly directory: string;
-}
 
 /**
  * The layers on disk: unpacks them in children of its own, a few at a time, keeps each in a directory of its own under
@@ -40,7 +31,7 @@ export interface StagedLayer extends PublishedLayer {
  */
 export class Layers {
   readonly #layersDir: string;
-  readonly #stagingDir: string;
+  readonly #staging: Staging;
   readonly #extractor: ChildProgram;
   readonly #verifier: ChildProgram;
   readonly #packer: ChildProgram;
@@ -62,7 +53,7 @@ export class Layers {
     log: Log;
   }) {
     this.#layersDir = join(o.dataRoot, 'layers');
-    this.#stagingDir = join(o.dataRoot, 'staging');
+    this.#staging = new Staging(join(o.dataRoot, 'staging'), o.log);
     this.#extractor = o.extractor;
     this.#verifier = o.verifier;
     this.#packer = o.packer;
@@ -100,7 +91,7 @@ export class Layers {
       log,
     });
     try {
-      for (const directory of [layers.#layersDir, layers.#stagingDir])
+      for (const directory of [layers.#layersDir, layers.#staging.path])
         await ensureDirectory(directory, 0o700);
     } catch (cause) {
       throw hostFailure('cannot prepare the data root', cause);
@@ -131,7 +122,7 @@ export class Layers {
     try {
       await using _turn = await this.#turns.hold({ signal: o.signal });
       const dirId = newDirId();
-      const directory = await this.#stage(o.leaseId, dirId);
+      const directory = await this.#staging.add(o.leaseId, dirId);
       try {
         const { compression, onProgress, signal } = o;
         const maxBytes = typeof o.maxBytes === 'function' ? await o.maxBytes() : o.maxBytes;
@@ -142,9 +133,9 @@ export class Layers {
           : runChild<ExtractedLayer>(this.#patcher, this.#patchJob(job, o.diffId, o.base), child));
         this.#check(layer, o.diffId);
         const { diffId, sizeBytes, tarBytes } = layer;
-        return { dirId, diffId, sizeBytes, tarBytes, leaseId: o.leaseId, directory };
+        return await this.#seal({ dirId, diffId, sizeBytes, tarBytes, leaseId: o.leaseId, directory });
       } catch (cause) {
-        await this.#discard(o.leaseId, directory);
+        await this.#staging.discard({ leaseId: o.leaseId, directory });
         throw cause;
       }
     } finally {
@@ -167,7 +158,7 @@ export class Layers {
       await using _turn = await this.#turns.hold({ signal });
       for (const diffId of o.diffIds) {
         const dirId = newDirId();
-        places.set(diffId, { dirId, directory: await this.#stage(leaseId, dirId) });
+        places.set(diffId, { dirId, directory: await this.#staging.add(leaseId, dirId) });
       }
       const job: DeltaJob = {
         goal,
@@ -180,13 +171,14 @@ export class Layers {
       const layers: StagedLayer[] = [];
       for (const { diffId, sizeBytes, tarBytes } of made.layers) {
         const place = places.get(diffId);
-        places.delete(diffId);
-        if (place !== undefined) layers.push({ ...place, diffId, sizeBytes, tarBytes, leaseId });
+        if (place === undefined) continue;
+        layers.push(await this.#seal({ ...place, diffId, sizeBytes, tarBytes, leaseId }));
       }
+      for (const { diffId } of layers) places.delete(diffId);
       return { layers, ...(made.failure && { failure: failureOfChild(made.failure) }) };
     } finally {
       input.destroy();
-      for (const { directory } of places.values()) await this.#discard(leaseId, directory);
+      for (const { directory } of places.values()) await this.#staging.discard({ leaseId, directory });
     }
   }
 
@@ -198,22 +190,39 @@ export class Layers {
     const { dirId, diffId, sizeBytes, tarBytes } = staged;
     const layer = { dirId, diffId, sizeBytes, tarBytes };
     try {
-      await writeFile(join(staged.directory, 'layer.json'), formatLayer(layer), { mode: 0o600 });
       await syncFileSystem(staged.directory);
       await rename(staged.directory, this.#directoryOf(dirId));
       // the other end of the move need not last: what is staged is swept at boot
       await syncDirectory(this.#layersDir);
     } catch (cause) {
-      await this.#discard(staged.leaseId, staged.directory);
+      await this.discard(staged);
       throw hostFailure(`cannot publish layer ${shortDigest(diffId)}`, cause);
     }
-    await this.#dropIfEmpty(staged.leaseId);
+    await this.#staging.dropIfEmpty(staged.leaseId);
     return layer;
   }
 
   /** Lets go of a staged layer that is not wanted after all. Never throws: what resists is swept at the next start. */
-  async discard({ leaseId, directory }: StagedLayer): Promise<void> {
-    await this.#discard(leaseId, directory);
+  async discard(staged: StagedLayer): Promise<void> {
+    await this.#staging.discard(staged);
+  }
+
+  /**
+   * Layers that an earlier run had unpacked and verified when it ended, for {@link verifyStaged}: of a daemon that was
+   * killed they are whole, of a machine that lost its power they may be anything.
+   */
+  staged(): AsyncGenerator<StagedLayer, void, undefined> {
+    return this.#staging.sealed();
+  }
+
+  /** True if a layer that was found by {@link staged} is what it says it is. */
+  async verifyStaged(
+    { directory, diffId }: StagedLayer,
+    { signal }: { signal: AbortSignal },
+  ): Promise<boolean> {
+    const job: VerificationJob = { directory, diffId };
+    const what = 'verifying a staged layer';
+    return (await runChild<Verdict>(this.#verifier, job, { what, signal })).state === 'ok';
   }
 
   /** Every directory in `layers/`, by its `layer.json`. One that lacks it or its parts is junk. */
@@ -251,7 +260,7 @@ export class Layers {
 
   /** As {@link remove}, but what is left to be deleted lies in `staging/`, for {@link sweepStaging}: where, or nowhere. */
   async bury(dirId: string): Promise<string | undefined> {
-    const grave = join(this.#stagingDir, `removed-${newDirId()}`);
+    const grave = join(this.#staging.path, `removed-${newDirId()}`);
     try {
       await renameDurable(this.#directoryOf(dirId), grave);
       return grave;
@@ -267,9 +276,7 @@ export class Layers {
    * from starting.
    */
   async sweepStaging(keepLeases: ReadonlySet<string>): Promise<void> {
-    for (const name of await readdir(this.#stagingDir)) {
-      if (!keepLeases.has(name)) await this.#sweep(join(this.#stagingDir, name));
-    }
+    await this.#staging.sweep(keepLeases);
   }
 
   /** The layer's exact tar. Throws `CORRUPT` in mid-stream if parts of it are gone; it does not check their content. */
@@ -333,17 +340,13 @@ export class Layers {
     return join(this.#layersDir, dirId);
   }
 
-  async #stage(leaseId: string, dirId: string): Promise<string> {
-    const directory = join(this.#stagingDir, leaseId, dirId);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await mkdir(directory, { recursive: true, mode: 0o700 });
-        await mkdir(join(directory, 'diff'));
-        return directory;
-      } catch (cause) {
-        // another layer of this lease may have been the last to leave, and closed the door behind it
-        if (codeOf(cause) !== 'ENOENT' || attempt === 3) throw hostFailure('cannot stage a layer', cause);
-      }
+  /** It is unpacked and verified: a daemon that finds it there may take it up. */
+  async #seal(staged: StagedLayer): Promise<StagedLayer> {
+    try {
+      await writeFile(join(staged.directory, 'layer.json'), formatLayer(staged), { mode: 0o600 });
+      return staged;
+    } catch (cause) {
+      throw hostFailure(`cannot stage layer ${shortDigest(staged.diffId)}`, cause);
     }
   }
 
@@ -355,38 +358,6 @@ export class Layers {
         { layer: diffId, xattrs: ignoredXattrs },
         'extended attributes of a layer were left out',
       );
-  }
-
-  async #discard(leaseId: string, directory: string): Promise<void> {
-    try {
-      await removeTree(directory);
-      await this.#dropIfEmpty(leaseId);
-    } catch (err) {
-      // the cause of it all matters more; what is left is swept at the next start
-      this.#log.warn({ err, directory }, 'a staged layer could not be removed');
-    }
-  }
-
-  /** Tries again for a moment: the child of a daemon that was killed notices it at the next piece only. */
-  async #sweep(directory: string): Promise<void> {
-    for (let attempt = 1; attempt <= SWEEP_ATTEMPTS; attempt++) {
-      try {
-        await removeTree(directory);
-        return;
-      } catch (err) {
-        if (attempt < SWEEP_ATTEMPTS) await sleep(SWEEP_PAUSE_MS);
-        else this.#log.error({ err, directory }, 'could not remove what an earlier run left in staging');
-      }
-    }
-  }
-
-  async #dropIfEmpty(leaseId: string): Promise<void> {
-    try {
-      await rmdir(join(this.#stagingDir, leaseId));
-    } catch (cause) {
-      const code = codeOf(cause);
-      if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOENT') throw cause;
-    }
   }
 }
 

@@ -46,6 +46,8 @@ export class FakeKernel {
   /** What the layers' tars were, by directory. */
   readonly tars = new Map<string, Buffer>();
   readonly staging = new Set<string>();
+  /** What is staged, unpacked and verified; not on the disk yet. */
+  readonly sealed = new Map<string, StagedLayer>();
   /** What containers have changed, as a layer's tar, by ID; those that are not here have changed nothing. */
   readonly changes = new Map<string, Buffer>();
   /** Signals that a process takes without ending, besides those it has to die of. */
@@ -81,7 +83,7 @@ export class FakeKernel {
 
   losePower(): void {
     this.watch(undefined);
-    for (const state of [this.processes, this.exits, this.mounts, this.links]) state.clear();
+    for (const state of [this.processes, this.exits, this.mounts, this.links, this.sealed]) state.clear();
   }
 }
 
@@ -299,7 +301,9 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
         throw fail.corrupt(`layer verification failed: ${o.diffId}`);
       const dirId = directory.slice(o.leaseId.length + 1);
       this.#kernel.tars.set(dirId, tar);
-      return { dirId, diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
+      const staged = { dirId, diffId, sizeBytes: length, tarBytes: length, leaseId: o.leaseId, directory };
+      this.#kernel.sealed.set(directory, staged);
+      return staged;
     } catch (cause) {
       this.#kernel.staging.delete(directory);
       throw o.signal.aborted ? o.signal.reason : cause;
@@ -314,6 +318,7 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     return this.#effect('layers.publish', () => {
       const layer = { dirId, diffId, sizeBytes, tarBytes };
       this.#kernel.staging.delete(directory);
+      this.#kernel.sealed.delete(directory);
       this.#kernel.layers.set(dirId, layer);
       return layer;
     });
@@ -321,6 +326,15 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
 
   async discard({ directory }: StagedLayer): Promise<void> {
     this.#kernel.staging.delete(directory);
+    this.#kernel.sealed.delete(directory);
+  }
+
+  async *staged(): AsyncGenerator<StagedLayer, void, undefined> {
+    yield* [...this.#kernel.sealed.values()];
+  }
+
+  async verifyStaged({ dirId, diffId }: StagedLayer): Promise<boolean> {
+    return digestOf(this.#kernel.tars.get(dirId) ?? '') === diffId;
   }
 
   async *list(): AsyncGenerator<LayerOnDisk, void, undefined> {
@@ -348,7 +362,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
   }
 
   async sweepStaging(): Promise<void> {
-    await this.#effect('layers.sweep', () => this.#kernel.staging.clear());
+    await this.#effect('layers.sweep', () => {
+      this.#kernel.staging.clear();
+      this.#kernel.sealed.clear();
+    });
   }
 
   tar(dirId: string): Readable {

@@ -33,7 +33,13 @@ async function open(t: TestContext, { leaseMs = 3_600_000 } = {}) {
   const inUse: Digest[] = [];
   const users = { diffIdsInUse: () => inUse };
   const room = { hasRoomFor: async () => true };
-  const spools = await Spools.open({ dataRoot: directory, aboveBytes: 1000, room, log: silentLog });
+  const spools = await Spools.open({
+    dataRoot: directory,
+    aboveBytes: 1000,
+    withDeltas: true,
+    room,
+    log: silentLog,
+  });
   const make = () => new LayerShelf({ store, layers, users, spools, leaseMs, log: silentLog });
   const shelf = make();
   t.after(async () => {
