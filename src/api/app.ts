@@ -6,6 +6,7 @@ import type { Platform } from '../lib/platform.ts';
 import { type Commits, commitRoutes } from './commits.ts';
 import { type ContainerExports, containerFileRoutes } from './container-files.ts';
 import { type ContainerIo, containerIoRoutes } from './container-io.ts';
+import { containerStatsRoutes, type StatsParts } from './container-stats.ts';
 import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
 import { ApiState } from './context.ts';
 import { type DiskUsage, diskUsageRoutes } from './disk-usage.ts';
@@ -30,6 +31,8 @@ import { type Axes, Versions } from './versions.ts';
 /** The engine's parts that answer requests, by what they do. */
 export interface EngineParts {
   containers: ContainerParts['containers'];
+  stats: StatsParts['stats'];
+  processLists: StatsParts['processLists'];
   io: ContainerIo;
   execs: Execs & ContainerParts['execs'];
   images: Images;
@@ -77,6 +80,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       eventRoutes(engine.events),
       containerRoutes({ containers: engine.containers, execs: engine.execs, host }),
       lifeRoutes(engine.containers),
+      containerStatsRoutes(engine),
       containerIoRoutes(engine.io),
       containerFileRoutes(engine),
       commitRoutes(engine),

@@ -54,6 +54,8 @@ export const gates = {
   G028: ['ceiling', '1.41'],
   /** The image list's old `filter` parameter is gone. */
   G029: ['request', '1.41'],
+  /** Stats take a single look. */
+  G030: ['request', '1.41'],
   /** Prunes are told as events. */
   G031: ['ceiling', '1.41'],
   /** /info tells of the cgroup version, address pools and OS version. */

@@ -33,6 +33,7 @@ import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
+import { ProcessLists } from './process-lists.ts';
 import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
 import { Pushes, type PushRegistry } from './pushes.ts';
@@ -41,6 +42,7 @@ import { Recovery } from './recovery.ts';
 import { SharedMemory } from './shared-memory.ts';
 import { Space } from './space.ts';
 import { Spools } from './spools.ts';
+import { Stats } from './stats.ts';
 import { Streams } from './streams.ts';
 import { Verifications } from './verifications.ts';
 import { Volumes } from './volumes.ts';
@@ -98,6 +100,8 @@ export class Engine implements AsyncDisposable {
   readonly containers: Containers;
   readonly prunes: Prunes;
   readonly usage: DiskUsage;
+  readonly stats: Stats;
+  readonly processLists: ProcessLists;
   readonly io: ContainerIo;
   readonly execs: Execs;
   readonly records: ContainerRecords;
@@ -117,6 +121,8 @@ export class Engine implements AsyncDisposable {
     containers: Containers;
     prunes: Prunes;
     usage: DiskUsage;
+    stats: Stats;
+    processLists: ProcessLists;
     io: ContainerIo;
     execs: Execs;
     records: ContainerRecords;
@@ -135,6 +141,8 @@ export class Engine implements AsyncDisposable {
     this.containers = o.containers;
     this.prunes = o.prunes;
     this.usage = o.usage;
+    this.stats = o.stats;
+    this.processLists = o.processLists;
     this.io = o.io;
     this.execs = o.execs;
     this.records = o.records;
@@ -321,6 +329,8 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       exports: new ContainerExports({ records, readers, life, launcher, layers, events }),
+      stats: new Stats({ records, runtime }),
+      processLists: new ProcessLists({ records, runtime, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
       execs: new Execs({ records, runtime, launcher, events }),
       recovery: new Recovery({

@@ -26,7 +26,12 @@ const GRACE_MS = 2000;
 const LINGER_MS = 500;
 
 /** Debian's package where it is not named like the program. */
-const packages: Readonly<Record<string, string>> = { ip: 'iproute2', nft: 'nftables', nsenter: 'util-linux' };
+const packages: Readonly<Record<string, string>> = {
+  ip: 'iproute2',
+  ps: 'procps',
+  nft: 'nftables',
+  nsenter: 'util-linux',
+};
 
 /**
  * Runs a program to its end. Any exit code is a result. It throws a Failure if the program is missing, cannot

@@ -4,6 +4,9 @@ import type { Platform } from '../lib/platform.ts';
 
 /** What this machine is. */
 
+/** USER_HZ is 100 on every architecture that we run on. */
+export const TICK_NS = 10_000_000;
+
 export function hostname(): string {
   return readHostname();
 }
@@ -31,6 +34,14 @@ export function architecture(): string {
 /** How many processors this process may use. */
 export function cpus(): number {
   return availableParallelism();
+}
+
+/** What all processors together have spent since boot, idle time included, in nanoseconds. */
+export function systemCpuNs(): number {
+  // proc(5), /proc/stat: user nice system idle iowait irq softirq, in ticks of USER_HZ
+  const [, ...ticks] =
+    /^cpu +(\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)/.exec(readText('/proc/stat') ?? '') ?? [];
+  return ticks.reduce((sum, count) => sum + Number(count), 0) * TICK_NS;
 }
 
 export function memoryBytes(): number {

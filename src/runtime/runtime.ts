@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
+import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
 import { hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
 import { removeTree } from '../host/files.ts';
 import { isAlive, signalProcess } from '../host/processes.ts';
@@ -173,6 +174,18 @@ export class Runtime implements AsyncDisposable {
     const isPlain = existsSync(bundle.path('started')) && !existsSync(bundle.path('paused'));
     const status = isPlain ? 'running' : await this.#statusOf(id, facts);
     return { status, pid: status === 'stopped' ? 0 : container.pid };
+  }
+
+  /** What the container's processes have used so far; undefined where there is no such run. */
+  usage(id: string): CgroupUsage | undefined {
+    const facts = new Bundle(this.#execRoot, id).read();
+    return facts && readCgroupUsage(this.#cgroups, facts.cgroup);
+  }
+
+  /** The container's processes, as the host numbers them. */
+  async pids(id: string): Promise<number[]> {
+    const facts = new Bundle(this.#execRoot, id).read();
+    return facts === undefined ? [] : cgroupPids(this.#cgroups, facts.cgroup);
   }
 
   /** Every container that has left a trace here. */

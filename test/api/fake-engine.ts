@@ -211,6 +211,8 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     imports: { importTree: never },
     commits: { commit: never },
     exports: { export: never },
+    stats: { once: never, stream: never },
+    processLists: { top: never },
     registries: { login: never, inspect: never, search: never },
     verifications: { verify: never },
     prunes: { containers: never, volumes: never },

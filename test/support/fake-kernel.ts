@@ -196,6 +196,12 @@ export class FakeRuntime implements RuntimeShape {
 
   async resize(): Promise<void> {}
 
+  usage(): undefined {}
+
+  async pids(id: string): Promise<number[]> {
+    return [this.#known(id).pid];
+  }
+
   async find(id: string): Promise<FoundContainer | undefined> {
     const process = this.#kernel.processes.get(id);
     if (process !== undefined) return { status: process.status, pid: process.pid };
