@@ -14,7 +14,8 @@ import { type BaseTar, blamed, openBase } from './base-tars.ts';
 async function applyDelta(job: DeltaJob): Promise<MadeLayers> {
   process.umask(0);
   const housekeeping = new Housekeeping();
-  const delta = await DeltaReader.open(countedInput(process.stdin));
+  const input = countedInput(process.stdin);
+  const delta = await DeltaReader.open(input);
   checkGoal(delta, job.goal);
   checkSize(delta, job);
   const base = baseOf(delta, job.base);
@@ -32,6 +33,7 @@ async function applyDelta(job: DeltaJob): Promise<MadeLayers> {
     const { code, message, facts } = blamed(cause, base, housekeeping);
     return { layers, failure: { code, message, facts } };
   } finally {
+    await input.return(undefined); // tells how much of it was read
     for (const { tar } of base) tar[Symbol.dispose]();
   }
 }

@@ -36,8 +36,8 @@ export async function* countedInput(input: AsyncIterable<Buffer>): AsyncGenerato
   const progress = new ProgressReport();
   try {
     for await (const piece of input) {
-      yield piece;
       progress.add(piece.length);
+      yield piece;
     }
   } finally {
     progress.end();

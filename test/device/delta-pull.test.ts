@@ -5,21 +5,13 @@ import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { encodeDelta } from '../../src/delta/encoder.ts';
-import {
-  ARTIFACT_MANIFEST_TYPE,
-  DELTA_TYPE,
-  deltaTag,
-  EMPTY_CONFIG,
-  formatDeltaManifest,
-} from '../../src/lib/delta-artifact.ts';
-import { digestOf } from '../../src/lib/digest.ts';
-import { layerTar, noise } from '../support/delta-tars.ts';
+import { publishDelta as publish } from '../support/delta-artifacts.ts';
+import { noise } from '../support/delta-tars.ts';
 import { TestEngine } from '../support/engine.ts';
 import { type FaultyProxy, startFaultyProxy } from '../support/faulty-proxy.ts';
 import { enterOwnNetwork } from '../support/network.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { makeImage, makeLayer, push, pushBlob, type TestImage } from '../support/registry-images.ts';
+import { makeImage, makeLayer, push, type TestImage } from '../support/registry-images.ts';
 
 /** Pulls that make layers of a delta beside the image, and what they do where it is of no use. */
 let engine: TestEngine;
@@ -96,43 +88,10 @@ async function pull(headers: Record<string, string> = {}): Promise<Line[]> {
     .map((line) => JSON.parse(line) as Line);
 }
 
-/** Puts the delta from v1 to v2 beside v2; it says of itself that it leads to `goal`, and `spoil` does its worst to it. */
-async function publishDelta({ goal = image(v2), spoil = (delta: Buffer) => delta } = {}): Promise<number> {
-  const [base, target] = [image(v1), image(v2)];
-  const frames: Buffer[] = [];
-  const header = await encodeDelta({
-    base: base.layers.map(({ tar }) => layerTar(tar)),
-    target: {
-      layers: target.layers.map(({ tar }) => layerTar(tar)),
-      config: goal.config.toString(),
-      manifest: goal.bytes.toString(),
-      manifestDigest: goal.digest,
-      mediaType: goal.mediaType,
-    },
-    quality: 4,
-    jobs: 1,
-    keep: (frame) => void frames.push(frame),
-    signal: new AbortController().signal,
-  });
-  const delta = spoil(Buffer.concat([header, ...frames]));
-  const artifact = formatDeltaManifest({
-    facts: {
-      baseId: base.configDigest,
-      targetId: target.configDigest,
-      targetManifest: target.digest,
-      fullBytes: 1,
-    },
-    subject: { mediaType: target.mediaType, digest: target.digest, size: target.bytes.length },
-    blob: { mediaType: DELTA_TYPE, digest: digestOf(delta), size: delta.length },
-  });
-  await pushBlob(registry.host, repository, digestOf(delta), new Blob([new Uint8Array(delta)]));
-  await pushBlob(registry.host, repository, digestOf(EMPTY_CONFIG), new Blob(['{}']));
-  const answer = await fetch(
-    `http://${registry.host}/v2/${repository}/manifests/${deltaTag(target.digest, base.configDigest)}`,
-    { method: 'PUT', headers: { 'content-type': ARTIFACT_MANIFEST_TYPE }, body: artifact },
-  );
-  assert.equal(answer.status, 201);
-  return delta.length;
+/** Puts the delta from v1 to v2 beside v2. */
+async function publishDelta(o: Omit<Parameters<typeof publish>[2], 'base' | 'target'> = {}): Promise<number> {
+  const delta = await publish(registry.host, repository, { base: image(v1), target: image(v2), ...o });
+  return delta.bytes;
 }
 
 const layerBlob = () => image(v2).layers[1]?.digest ?? '';
@@ -245,6 +204,12 @@ test('a delta that saves too little is left alone, and one that breaks off is re
   assert.equal(lines.at(-1)?.error, undefined);
   assert.equal(asked(layerBlob()), 0);
   await isWhole();
+});
+
+test('a delta that comes in damaged each time: `require` fails, `auto` falls back', async () => {
+  const { digest } = await publish(registry.host, repository, { base: image(v1), target: image(v2) });
+  proxy.fault({ path: new RegExp(`/blobs/${digest}`), do: { kind: 'flip', atByte: 500 } });
+  await fallsBack(/damaged|verification failed/);
 });
 
 test('delta of another target: `require` fails, `auto` falls back', async () => {
