@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { Failure, fail } from '../errors.ts';
 import { type Compression, compressionOf } from '../layers/decompression.ts';
+import type { BaseLayer } from '../layers/delta-job.ts';
+import type { Layers } from '../layers/layers.ts';
 import { type Digest, digestOf } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { peek } from '../lib/peek.ts';
@@ -18,13 +20,29 @@ import {
   memberPath,
   promisedDigest,
 } from './archive-contents.ts';
+import { tarIn } from './bases.ts';
+import { HeldLayers } from './held-layers.ts';
 import type { LayerPin } from './layer-pins.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import type { Space } from './space.ts';
 
 interface IntakeParts {
-  shelf: Pick<LayerShelf, 'add' | 'diffIdOf' | 'drop' | 'keep' | 'lease' | 'pin' | 'release'>;
+  shelf: Pick<
+    LayerShelf,
+    | 'add'
+    | 'diffIdOf'
+    | 'discard'
+    | 'drop'
+    | 'isSound'
+    | 'keep'
+    | 'lease'
+    | 'pin'
+    | 'release'
+    | 'stage'
+    | 'take'
+  >;
+  layers: Pick<Layers, 'tar'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   log: Log;
 }
@@ -37,6 +55,7 @@ interface IntakeParts {
 export class ArchiveIntake implements AsyncDisposable {
   readonly contents = new ArchiveContents();
   readonly #shelf: IntakeParts['shelf'];
+  readonly #layers: IntakeParts['layers'];
   readonly #space: IntakeParts['space'];
   readonly #log: Log;
   readonly #progress: Progress | undefined;
@@ -44,12 +63,15 @@ export class ArchiveIntake implements AsyncDisposable {
   /** Layers that were here before; those that come are under the lease. */
   readonly #pin: LayerPin;
   #lease: LeaseRecord | undefined;
+  readonly #held: HeldLayers;
 
   constructor(
-    { shelf, space, log }: IntakeParts,
+    { shelf, layers, space, log }: IntakeParts,
     o: { isQuiet: boolean; progress: Progress; signal: AbortSignal },
   ) {
     this.#shelf = shelf;
+    this.#layers = layers;
+    this.#held = new HeldLayers(shelf);
     this.#space = space;
     this.#log = log;
     this.#progress = o.isQuiet ? undefined : o.progress;
@@ -88,8 +110,36 @@ export class ArchiveIntake implements AsyncDisposable {
     const bytes = found.kind === 'layer' ? found.sizeBytes : found.bytes.length;
     if (layer.sizeBytes !== undefined && layer.sizeBytes !== bytes)
       throw fail.invalidArchive(`${layer.path} has ${bytes} bytes, not ${layer.sizeBytes}`);
-    if (found.kind === 'layer') return found.diffId;
-    return this.#add([found.bytes], { compression: 'auto', path: layer.path, sizeBytes: bytes });
+    const diffId = found.kind === 'layer' ? found.diffId : await this.#addSmall(layer.path, found.bytes);
+    const held = this.#held.release(diffId);
+    if (held !== undefined && this.#lease !== undefined)
+      await this.#shelf.take(held.staged, this.#lease, held.blob);
+    return diffId;
+  }
+
+  /** Holds on to a layer until the archive is done with; false if it is not here, undamaged. */
+  async keep(diffId: Digest): Promise<boolean> {
+    return (await this.#shelf.keep(diffId, this.#pin)) !== undefined && this.#shelf.isSound([diffId]);
+  }
+
+  /** Takes in a layer whose tar is at hand here. */
+  async copy(diffId: Digest, tar: Readable): Promise<void> {
+    await this.#shelf.add(tar, await this.#leased(), { compression: 'none', diffId, signal: this.#signal });
+  }
+
+  /** Makes a layer of what lies at a path, which is the tar of a delta for these layers; see {@link Layers.extract}. */
+  async patch(path: string, diffId: Digest, base: readonly BaseLayer[]): Promise<void> {
+    const found = this.contents.find(path);
+    if (found === undefined) throw absent(path);
+    if (found.kind === 'unknown') throw fail.invalidArchive(`${path} is no layer`);
+    const id = found.kind === 'layer' ? found.diffId : await this.#addSmall(path, found.bytes);
+    const held = this.#held.get(id)?.staged;
+    const record = held ?? (await this.#shelf.keep(id, this.#pin));
+    if (record === undefined) throw absent(path);
+    const delta = held === undefined ? this.#layers.tar(record.dirId) : tarIn(held.directory);
+    const maxBytes = () => this.#space.limitFor(record.tarBytes);
+    const o = { compression: 'none', diffId, base, maxBytes, signal: this.#signal } as const;
+    await this.#shelf.add(delta, await this.#leased(), o).catch((cause) => this.#rethrow(cause));
   }
 
   /** Everything that came is part of an image now. */
@@ -99,6 +149,7 @@ export class ArchiveIntake implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#held[Symbol.asyncDispose]();
     const lease = this.#lease;
     this.#lease = undefined;
     // what this cannot clean up now the lease's term will
@@ -149,23 +200,34 @@ export class ArchiveIntake implements AsyncDisposable {
     const { compression, diffId, blob, sizeBytes } = layer;
     // unpacked, it takes as much at least
     await this.#space.check('a layer of the archive', [{ sizeBytes, unpackedBytes: async () => sizeBytes }]);
-    this.#lease ??= await this.#shelf.lease([], 'load of an archive');
+    const lease = await this.#leased();
     const onProgress = (bytes: number) => this.#tell(layer, bytes);
-    const added = await this.#shelf
-      .add(Readable.from(content, { objectMode: false }), this.#lease, {
+    const staged = await this.#shelf
+      .stage(Readable.from(content, { objectMode: false }), lease, {
         compression,
         ...(diffId && { diffId }),
-        ...(blob && { blob }),
         maxBytes: () => this.#space.limitFor(sizeBytes),
         onProgress,
         signal: this.#signal,
       })
-      .catch((cause: unknown) => {
-        const isTooLarge = cause instanceof Failure && cause.code === 'LAYER_TOO_LARGE';
-        throw isTooLarge ? this.#space.failureOf(cause) : cause;
-      });
+      .catch((cause) => this.#rethrow(cause));
     onProgress(sizeBytes);
-    return added.diffId;
+    if (await this.#held.add(staged, blob)) return staged.diffId;
+    return (await this.#shelf.take(staged, lease, blob)).diffId;
+  }
+
+  async #addSmall(path: string, bytes: Buffer): Promise<Digest> {
+    return this.#add([bytes], { compression: 'auto', path, sizeBytes: bytes.length });
+  }
+
+  async #leased(): Promise<LeaseRecord> {
+    this.#lease ??= await this.#shelf.lease([], 'load of an archive');
+    return this.#lease;
+  }
+
+  #rethrow(cause: unknown): never {
+    const isTooLarge = cause instanceof Failure && cause.code === 'LAYER_TOO_LARGE';
+    throw isTooLarge ? this.#space.failureOf(cause) : cause;
   }
 
   #tell({ path, sizeBytes: total }: { path: string; sizeBytes: number }, current: number): void {

@@ -14,6 +14,7 @@ import { noteDamage } from './base-damage.ts';
 import { type Bases, tarIn } from './bases.ts';
 import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
+import type { LayerPin } from './layer-pins.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
@@ -98,11 +99,17 @@ export class DeltaImages {
     image: DeltaImage,
     name: Reference,
   ): Promise<number> {
-    const lease = await this.#shelf.lease([...new Set(image.diffIds)], `pull of ${familiarString(pull.ref)}`);
+    await using pin = this.#shelf.pin();
+    const coming = await this.#missing(pull, remote, image, pin);
+    const wanted = coming.map(({ diffId }) => diffId);
+    const lease = await this.#shelf.lease(wanted, `pull of ${familiarString(pull.ref)}`);
     try {
-      const fetchedBytes = await this.#bringLayers(pull, remote, image, lease);
+      const fetchedBytes =
+        coming.length === 0 ? 0 : await this.#bringLayers(pull, image, coming, { pin, lease });
       const record = await this.#recordOf(image, remote);
-      await this.#images.adopt([{ record, refs: [{ ref: name }] }], await this.#shelf.leaseEnds(lease));
+      // earlier tries may have wanted more
+      const ends = await this.#shelf.leaseEnds({ ...lease, diffIds: [...image.diffIds] });
+      await this.#images.adopt([{ record, refs: [{ ref: name }] }], ends);
       this.#shelf.release(lease);
       return fetchedBytes;
     } catch (cause) {
@@ -112,17 +119,37 @@ export class DeltaImages {
     }
   }
 
+  /** The layers that are not here, each once, told of as a pull tells of them; those that are stay while the pin lives. */
+  async #missing(
+    pull: DeltaImagePull,
+    remote: RemoteImage,
+    { diffIds }: DeltaImage,
+    pin: LayerPin,
+  ): Promise<Coming[]> {
+    const reports = new PullReport(pull.progress, { tellsTotal: this.#tellsTotal });
+    const coming = new Map<Digest, Coming>();
+    for (const [at, diffId] of diffIds.entries()) {
+      const delta = remote.layers[at];
+      if (delta === undefined || coming.has(diffId)) continue;
+      const report = reports.layer(delta.digest, delta.size);
+      const record = await this.#shelf.keep(diffId, pin);
+      if (record !== undefined && this.#shelf.isSound([diffId])) report.exists();
+      else {
+        report.waiting();
+        coming.set(diffId, { diffId, delta, report });
+      }
+    }
+    return [...coming.values()];
+  }
+
   /** Makes what is missing, all layers at once within the limit; the first that fails stops the rest. */
   async #bringLayers(
     pull: DeltaImagePull,
-    remote: RemoteImage,
-    image: DeltaImage,
-    lease: LeaseRecord,
+    { baseId }: DeltaImage,
+    coming: readonly Coming[],
+    { pin, lease }: { pin: LayerPin; lease: LeaseRecord },
   ): Promise<number> {
-    const coming = await this.#missing(pull, remote, image);
-    if (coming.length === 0) return 0;
-    await using pin = this.#shelf.pin();
-    const { layers: base } = await this.#bases.get(image.baseId, pin);
+    const { layers: base } = await this.#bases.get(baseId, pin);
     const sizes = coming.map(({ delta: { size } }) => ({
       sizeBytes: size,
       unpackedBytes: async () => size, // what comes of a delta, it alone knows
@@ -141,24 +168,6 @@ export class DeltaImages {
     await noteDamage(failure.signal.reason, own, { shelf: this.#shelf, log: this.#log });
     signal.throwIfAborted();
     return fetched.reduce((sum, bytes) => sum + bytes, 0);
-  }
-
-  /** The layers that are not here, each once, told of as a pull tells of them. */
-  async #missing(pull: DeltaImagePull, remote: RemoteImage, { diffIds }: DeltaImage): Promise<Coming[]> {
-    const reports = new PullReport(pull.progress, { tellsTotal: this.#tellsTotal });
-    const coming = new Map<Digest, Coming>();
-    for (const [at, diffId] of diffIds.entries()) {
-      const delta = remote.layers[at];
-      if (delta === undefined || coming.has(diffId)) continue;
-      const report = reports.layer(delta.digest, delta.size);
-      const isSound = this.#shelf.isSound([diffId]);
-      if (isSound && (await this.#shelf.get(diffId)) !== undefined) report.exists();
-      else {
-        report.waiting();
-        coming.set(diffId, { diffId, delta, report });
-      }
-    }
-    return [...coming.values()];
   }
 
   async #bringLayer(

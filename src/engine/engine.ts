@@ -279,6 +279,7 @@ export class Engine implements AsyncDisposable {
       archives: new ImageArchives({
         images,
         shelf,
+        bases,
         layers,
         events,
         space,

@@ -1,6 +1,8 @@
 import { isDelta, MARK_BYTES } from '../delta/delta-header.ts';
 import { fail } from '../errors.ts';
 import { decompressInto } from '../layers/decompression.ts';
+import type { Layers } from '../layers/layers.ts';
+import { readDeltaImage } from '../lib/delta-image.ts';
 import type { Digest } from '../lib/digest.ts';
 import { Discarded } from '../lib/discarded.ts';
 import { parseImageConfig } from '../lib/image-config.ts';
@@ -13,7 +15,9 @@ import { nowText } from '../lib/time.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { ArchiveContents } from './archive-contents.ts';
 import { ArchiveIntake } from './archive-intake.ts';
+import { completeDelta } from './archived-delta.ts';
 import type { ArchivedImage, LoadedImage } from './archived-image.ts';
+import type { Bases } from './bases.ts';
 import { DeltaIntake } from './delta-intake.ts';
 import { readDockerArchive } from './docker-archive.ts';
 import type { Events } from './events.ts';
@@ -34,7 +38,9 @@ export interface LoadParts {
     LayerShelf,
     'add' | 'diffIdOf' | 'drop' | 'get' | 'keep' | 'lease' | 'leaseEnds' | 'pin' | 'release'
   > &
-    Pick<LayerShelf, 'deltas' | 'isSound'>;
+    Pick<LayerShelf, 'deltas' | 'discard' | 'isSound' | 'noteVerdict' | 'stage' | 'take'>;
+  layers: Pick<Layers, 'tar'>;
+  bases: Pick<Bases, 'get'>;
   events: Pick<Events, 'emit'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
@@ -94,7 +100,11 @@ export async function loadImages(
 async function completeAll(parts: LoadParts, intake: ArchiveIntake): Promise<LoadedImage[]> {
   const archived = readImages(intake.contents, parts.host);
   const loaded: LoadedImage[] = [];
-  for (const image of archived) loaded.push(await complete(parts, intake, image, archived));
+  for (const image of archived) {
+    const delta = readDeltaImage(image.config);
+    if (delta !== undefined) loaded.push(await completeDelta(parts, intake, image, delta));
+    else loaded.push(await complete(parts, intake, image, archived));
+  }
   return loaded;
 }
 

@@ -6,7 +6,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BASE_LABEL, TARGET_LABEL } from '../../src/lib/delta-image.ts';
-import { archive } from '../support/archives.ts';
+import { archive, dockerMembers, layoutMembers, load } from '../support/archives.ts';
 import { noise } from '../support/delta-tars.ts';
 import { TestEngine } from '../support/engine.ts';
 import { type FaultyProxy, startFaultyProxy } from '../support/faulty-proxy.ts';
@@ -265,6 +265,46 @@ test('what contradicts itself is refused, and leaves nothing', async () => {
     await isRefused(`odd${at}`, await pull(`odd${at}`), why);
     assert.equal(blobsAsked().length <= 1, true);
   }
+});
+
+const name = (tag: string) => ({ 'io.containerd.image.name': named(tag) });
+const inArchive = {
+  'a docker archive': (image: TestImage, tag: string) => archive(dockerMembers(image, [named(tag)])),
+  'an OCI layout': (image: TestImage, tag: string) =>
+    archive(layoutMembers([{ image, annotations: name(tag) }])),
+};
+for (const [kind, pack] of Object.entries(inArchive)) {
+  test(`a delta image in ${kind} is loaded as the image that it leads to`, async () => {
+    const { error, said } = await load(engine.socket, pack(delta, 'delta'));
+    assert.deepEqual([error, said], [undefined, [`Loaded image: ${named('delta')}\n`]]);
+    await isTarget('delta');
+    assert.deepEqual((await engine.json(`/images/${named('delta')}/json`)).RepoDigests, []);
+  });
+
+  test(`one in ${kind} that is not right is refused, and leaves nothing`, async () => {
+    const wrong = (layers: TestLayer[]) => rdiffImage(v1, v2, { layers });
+    const good = rdiff(baseTar, young.tar);
+    const more = layerOf(archive([{ name: 'delta', content: good }, { name: 'x' }]));
+    const bad: [RegExp, TestImage][] = [
+      [new RegExp(`base image ${young1().configDigest} is not here`), rdiffImage(young1(), v2)],
+      [/it holds nothing for a layer/, wrong([emptyLayer, emptyLayer])],
+      [/it has 1 layers, and/, wrong([deltaLayer(good)])],
+      [/more than one file "delta"/, wrong([emptyLayer, more])],
+      [/it makes layer/, wrong([emptyLayer, deltaLayer(rdiff(baseTar, old.tar))])],
+    ];
+    for (const [why, image] of bad) {
+      const { error = '' } = await load(engine.socket, pack(image, 'bad'));
+      await isRefused('bad', [{ error }], why);
+    }
+  });
+}
+
+test('an image whose layers only look like those of a delta is loaded like any other', async () => {
+  const odd = makeImage({ layers: [emptyLayer, await makeLayer({ delta: 'of a river' })] });
+  const { error } = await load(engine.socket, archive(dockerMembers(odd, [named('odd')])));
+  assert.equal(error, undefined);
+  assert.equal((await engine.json(`/images/${named('odd')}/json`)).Id, odd.configDigest);
+  assert.deepEqual(layersHere(), sorted(shared, old, ...odd.layers));
 });
 
 test('killed at any instant it is the old state or the new one, and the next try succeeds', async () => {
