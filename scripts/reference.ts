@@ -4,8 +4,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { foreignKeys } from '../src/config/dockerd.ts';
+import type { KeyFacts } from '../src/config/key-facts.ts';
 import { defaultConfigFile, flagOptions, type Key, keysBySection } from '../src/config/options.ts';
-import type { KeyFacts } from '../src/config/schema.ts';
 
 /** Where the page is kept. */
 export const pagePath = join(

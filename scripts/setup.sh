@@ -7,7 +7,7 @@ usage() {
   cat <<'TEXT'
 Usage: scripts/setup.sh [--test]
 
-Installs what skerryd needs (crun, runc, conmon, nftables, iptables, iproute2, procps, xz-utils, bzip2, node
+Installs what skerryd needs (crun, runc, conmon, tini, nftables, iptables, iproute2, procps, xz-utils, bzip2, node
 modules) and builds it.
 
   --test    also fetch what the tests use: openssl, strace, zstd, rdiff, e2fsprogs and xfsprogs are installed; docker-registry,
@@ -127,7 +127,7 @@ build() {
   $node dist/skerry.js board detect --node-flags >dist/node-flags
 }
 
-install_packages crun:crun runc:runc conmon:conmon nft:nftables iptables:iptables ip:iproute2 ps:procps xz:xz-utils bzip2:bzip2
+install_packages crun:crun runc:runc conmon:conmon tini-static:tini nft:nftables iptables:iptables ip:iproute2 ps:procps xz:xz-utils bzip2:bzip2
 install_modules
 build
 if [ -n "$with_tests" ]; then

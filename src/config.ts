@@ -55,6 +55,15 @@ export interface Config {
   readonly runtimes: Record<string, { path: string; args: string[] }>;
   /** Empty: the runtime's own. */
   readonly cgroupParent: string;
+  /** Whether containers get an init process, and which; the engine knows where to look for one. */
+  readonly init: boolean;
+  readonly initPath: string | undefined;
+  readonly noNewPrivileges: boolean;
+  readonly shmBytes: number;
+  readonly ipcMode: 'private' | 'shareable';
+  /** What the cgroup version asks for, if undefined. */
+  readonly cgroupnsMode: 'host' | 'private' | undefined;
+  readonly cdiDirectories: readonly string[];
   readonly logDriver: DaemonKeys['log-driver'];
   /** Of each container's log: the size of one file and how many are kept. */
   readonly logMaxBytes: number;
@@ -148,6 +157,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     pullSpoolAboveBytes: parseSize(keys['pull-spool-above'] ?? ''),
     ...runtimesOf(keys),
     cgroupParent: keys['cgroup-parent'],
+    ...containerDefaultsOf(keys),
     logDriver: keys['log-driver'],
     logMaxBytes: parseSize(keys['log-opts']['max-size'] ?? '') ?? board.logs.maxBytes,
     logMaxFiles: Number(keys['log-opts']['max-file'] ?? board.logs.maxFiles),
@@ -189,6 +199,18 @@ function runtimesOf(keys: DaemonKeys): Pick<Config, 'runtimes' | 'defaultRuntime
     throw fail.config(`default-runtime: specified default runtime '${defaultRuntime}' does not exist`);
   }
   return { runtimes, defaultRuntime };
+}
+
+function containerDefaultsOf(keys: DaemonKeys) {
+  return {
+    init: keys.init,
+    initPath: keys['init-path'] || undefined,
+    noNewPrivileges: keys['no-new-privileges'],
+    shmBytes: parseSize(keys['default-shm-size']) ?? 0,
+    ipcMode: keys['default-ipc-mode'],
+    cgroupnsMode: keys['default-cgroupns-mode'],
+    cdiDirectories: keys['cdi-spec-dirs'],
+  };
 }
 
 /** Each by itself, as dockerd has it: what is configured, and otherwise the environment's. */

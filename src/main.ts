@@ -90,6 +90,12 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       pullSpoolAboveBytes: config.pullSpoolAboveBytes,
       containers: {
         cgroupParent: config.cgroupParent,
+        init: config.init,
+        initPath: config.initPath,
+        noNewPrivileges: config.noNewPrivileges,
+        shmBytes: config.shmBytes,
+        ipcMode: config.ipcMode,
+        cgroupnsMode: config.cgroupnsMode,
         // conmon has no generations: what they may hold together bounds the one file
         logMaxBytes: config.logMaxBytes * config.logMaxFiles,
       },
@@ -103,6 +109,9 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       isDebug: config.logLevel === 'debug',
       loggingDriver: config.logDriver,
       limits,
+      noNewPrivileges: config.noNewPrivileges,
+      hasOwnCgroups: (config.cgroupnsMode ?? (limits.version === 2 ? 'private' : 'host')) === 'private',
+      initProgram: config.initPath ?? 'docker-init',
       runtimes: Object.fromEntries(runtime.names().map((name) => [name, runtimes[name] ?? { path: name }])),
       defaultRuntime: runtime.defaultName,
       insecureRegistries: config.insecureRegistries,

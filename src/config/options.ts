@@ -2,7 +2,8 @@ import type * as z from 'zod/mini';
 import { fail } from '../errors.ts';
 import { describeOptions, type Option, type OptionValue } from '../lib/arguments.ts';
 import { foreignKeys } from './dockerd.ts';
-import { daemonSchema, type KeyFacts, type KeyName, keyFacts, sections } from './schema.ts';
+import { type KeyFacts, keyFacts } from './key-facts.ts';
+import { daemonSchema, type KeyName, sections } from './schema.ts';
 
 /** Where the configuration file is looked for. */
 export const defaultConfigFile = '/etc/skerry/daemon.json';

@@ -1,5 +1,4 @@
 import * as z from 'zod/mini';
-import type { Option } from '../lib/arguments.ts';
 import {
   absolute,
   address,
@@ -20,20 +19,8 @@ import {
   toggle,
   whole,
 } from './checks.ts';
-
-/** What the help and the reference page say of a key; what the parser needs to know of its flag. */
-export interface KeyFacts extends Omit<Option, 'name'> {
-  /** The flag, without dashes; dockerd's singular where the key is a list. */
-  readonly flag: string;
-  /** Of flags that take `NAME=VALUE` and become an object: what VALUE stands for. */
-  readonly entryOf?: (value: string) => unknown;
-  readonly unit?: string;
-  /** Where the default is no constant: what it follows from. */
-  readonly fallback?: string;
-}
-
-/** The facts of each key's schema. */
-export const keyFacts = z.registry<KeyFacts>();
+import { containerKeys } from './container-keys.ts';
+import { keyFacts } from './key-facts.ts';
 
 /** The versions of the Engine API that the daemon can claim to be at most. */
 export const ceilings = ['1.39', '1.40', '1.41', '1.42', '1.43', '1.44', '1.45'] as const;
@@ -276,6 +263,7 @@ export const sections = {
       argument: 'PATH',
       about: 'Control group that containers which name none are put under',
     }),
+    ...containerKeys,
     'log-driver': z._default(choice('json-file'), 'json-file').register(keyFacts, {
       flag: 'log-driver',
       takes: 'value',

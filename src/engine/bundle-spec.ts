@@ -1,8 +1,11 @@
 import { fail } from '../errors.ts';
+import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
+import { initInContainer } from './init-program.ts';
 import type { ContainerRecord, HostConfig } from './model.ts';
 import type { BundleMount } from './mounts.ts';
 import { type Donors, namespacesOf } from './namespaces.ts';
+import { securityOf } from './security.ts';
 
 /** What a bundle needs beyond the container's record: where things are, and who the user turned out to be. */
 export interface BundlePlaces {
@@ -14,6 +17,10 @@ export interface BundlePlaces {
   logMaxBytes: number;
   /** For a container that names no parent. */
   cgroupParent: string;
+  /** Of containers that do not say. */
+  noNewPrivileges: boolean;
+  /** The mount of the init process, if it has one. */
+  init?: BundleMount;
   /** Containers whose namespaces it joins. */
   donors?: Donors;
   shm?: NonNullable<BundleSpec['shm']>;
@@ -22,7 +29,7 @@ export interface BundlePlaces {
 /** Turns a container's record into what the OCI runtime is to run. Pure; throws 400 or 500 for bad options. */
 export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
   const { config, hostConfig } = record;
-  const security = securityOf(hostConfig);
+  const security = securityOf(hostConfig, places);
   const [request] = hostConfig.deviceRequests ?? [];
   if (request !== undefined) {
     const wanted = (request.capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
@@ -34,7 +41,7 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     rootfs: places.rootfs,
     isRootfsReadonly: hostConfig.readonlyRootfs,
     process: {
-      args: commandOf(record),
+      args: places.init === undefined ? commandOf(record) : [initInContainer, '--', ...commandOf(record)],
       env: environmentOf(record, { home: places.user.home, tty: config.tty }),
       cwd: config.workingDir === '' ? '/' : config.workingDir,
       user: places.user,
@@ -44,21 +51,22 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
       isStdinOnce: config.stdinOnce,
       capabilities: places.capabilities,
       noNewPrivileges: security.noNewPrivileges,
+      apparmor: security.apparmor || (hostConfig.privileged ? unconfinedProfile : defaultProfile),
       ...(hostConfig.oomScoreAdj !== 0 && { oomScoreAdj: hostConfig.oomScoreAdj }),
       rlimits: hostConfig.ulimits ?? [],
     },
     hostname: config.hostname,
     domainname: config.domainname,
     namespaces: namespacesOf(hostConfig, places.donors ?? {}),
-    mounts: places.mounts,
+    mounts: places.init === undefined ? places.mounts : [...places.mounts, places.init],
     shmBytes: hostConfig.shmSize,
     ...(places.shm !== undefined && { shm: places.shm }),
     resources: resourcesOf(hostConfig),
     devices: hostConfig.devices ?? [],
     isPrivileged: hostConfig.privileged,
     seccomp: hostConfig.privileged ? 'unconfined' : security.seccomp,
-    maskedPaths: hostConfig.privileged ? [] : (hostConfig.maskedPaths ?? defaultMaskedPaths),
-    readonlyPaths: hostConfig.privileged ? [] : (hostConfig.readonlyPaths ?? defaultReadonlyPaths),
+    maskedPaths: hostConfig.maskedPaths ?? (hostConfig.privileged ? [] : defaultMaskedPaths),
+    readonlyPaths: hostConfig.readonlyPaths ?? (hostConfig.privileged ? [] : defaultReadonlyPaths),
     sysctls: hostConfig.sysctls ?? {},
     annotations: hostConfig.annotations ?? {},
     cgroupParent: hostConfig.cgroupParent || places.cgroupParent,
@@ -147,25 +155,4 @@ function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {
 
 function positive(value: number): number | undefined {
   return value > 0 ? value : undefined;
-}
-
-/** What the security options say; throws 500, as dockerd does, for one that is none. */
-export function securityOf({ securityOpt }: Pick<HostConfig, 'securityOpt'>): {
-  seccomp: BundleSpec['seccomp'];
-  noNewPrivileges: boolean;
-} {
-  let seccomp: BundleSpec['seccomp'] = 'default';
-  let noNewPrivileges = false;
-  for (const [at, option] of (securityOpt ?? []).entries()) {
-    const [key = '', value] = option.split(/[=:](.*)/s, 2);
-    if (key === 'no-new-privileges') noNewPrivileges = value === undefined || value === 'true';
-    else if (key === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
-    else if (key === 'seccomp' && value === 'builtin') seccomp = 'default';
-    // the CLI reads a profile file itself and sends its text
-    else if (key === 'seccomp' && value !== undefined) seccomp = { profile: value };
-    else if (key !== 'apparmor' && key !== 'label' && key !== 'systempaths') {
-      throw fail.host(`invalid --security-opt ${at + 1}: "${option}"`);
-    }
-  }
-  return { seccomp, noNewPrivileges };
 }

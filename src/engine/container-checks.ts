@@ -5,10 +5,10 @@ import type { Platform } from '../lib/platform.ts';
 import { parseHostPort, parsePort } from '../lib/port.ts';
 import { parseSignal } from '../lib/signals.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
-import { securityOf } from './bundle-spec.ts';
 import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
 import { checkNamespaceModes } from './namespaces.ts';
 import { type CheckedResources, checkResources, checkSchedulers } from './resource-checks.ts';
+import { securityOf } from './security.ts';
 
 /** What a client asks for, already of the right shape. */
 export interface CreateRequest {
@@ -19,6 +19,14 @@ export interface CreateRequest {
   platform?: Platform;
 }
 
+/** What containers get that do not say. */
+export interface ContainerDefaults {
+  shmBytes: number;
+  ipcMode: 'private' | 'shareable';
+  /** What the cgroup version asks for, if undefined. */
+  cgroupnsMode: 'host' | 'private' | undefined;
+}
+
 /** What the host can do, as far as a create request is checked against it. */
 export interface HostLimits {
   cpus: number;
@@ -27,6 +35,8 @@ export interface HostLimits {
   /** OCI runtimes by name, and the one that an empty name means. */
   runtimes: readonly string[];
   defaultRuntime: string;
+  /** What containers get that do not say. */
+  defaults: ContainerDefaults;
   /** What its kernel can limit. */
   limits: CgroupLimits;
 }
@@ -49,6 +59,12 @@ export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLi
   return checked;
 }
 
+/** Layers have no quotas here. Throws 500 as dockerd does where overlay2 lies on a file system without them. */
+export function checkStorage({ storageOpt }: HostConfig): void {
+  if (Object.keys(storageOpt ?? {}).length > 0)
+    throw fail.host("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+}
+
 /** A container logs as well without them: into a bounded file, as ever. */
 const substitutedLogDrivers = ['local', 'none'];
 
@@ -60,11 +76,9 @@ export function discardedWishes({
   const { type, config: logOptions } = hostConfig.logConfig;
   const discarded: [string, boolean][] = [
     ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
-    ['An init process is', hostConfig.init === true],
     ['Device cgroup rules are', (hostConfig.deviceCgroupRules ?? []).length > 0],
     [`The log driver ${type} is`, substitutedLogDrivers.includes(type)],
     ['Log options are', Object.keys(logOptions).length > 0],
-    ['Storage options are', Object.keys(hostConfig.storageOpt ?? {}).length > 0],
   ];
   return discarded.flatMap(([wish, isWanted]) => (isWanted ? `${wish} not supported, and discarded.` : []));
 }

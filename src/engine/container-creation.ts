@@ -76,9 +76,9 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     ...hostConfig,
     networkMode: hostConfig.networkMode === '' ? 'default' : hostConfig.networkMode,
     runtime: hostConfig.runtime === '' ? host.defaultRuntime : hostConfig.runtime,
-    ipcMode: hostConfig.ipcMode === '' ? 'private' : hostConfig.ipcMode,
-    cgroupnsMode: hostConfig.cgroupnsMode || (host.limits.version === 1 ? 'host' : 'private'),
-    shmSize: hostConfig.shmSize === 0 ? 64 * 1024 * 1024 : hostConfig.shmSize,
+    ipcMode: hostConfig.ipcMode || host.defaults.ipcMode,
+    cgroupnsMode: hostConfig.cgroupnsMode || cgroupnsModeOf(hostConfig, host),
+    shmSize: hostConfig.shmSize || host.defaults.shmBytes,
     // dockerd: as much swap as memory, where only memory is limited
     memorySwap: memory > 0 && memorySwap === 0 ? memory * 2 : memorySwap,
     oomKillDisable: hostConfig.oomKillDisable ?? false,
@@ -87,6 +87,12 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     pidsLimit: hostConfig.pidsLimit !== null && hostConfig.pidsLimit <= 0 ? null : hostConfig.pidsLimit,
     logConfig: hostConfig.logConfig.type === '' ? { type: 'json-file', config: {} } : hostConfig.logConfig,
   };
+}
+
+/** With cgroup v1 a privileged container is in the host's, whatever the default. */
+function cgroupnsModeOf({ privileged }: HostConfig, { defaults, limits }: HostLimits): 'host' | 'private' {
+  if (limits.version === 1) return privileged ? 'host' : (defaults.cgroupnsMode ?? 'host');
+  return defaults.cgroupnsMode ?? 'private';
 }
 
 function endpointsOf(

@@ -4,7 +4,13 @@ import { bytesUnder, removeTree } from '../host/files.ts';
 import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import { type CreateRequest, checkRequest, discardedWishes, type HostLimits } from './container-checks.ts';
+import {
+  type CreateRequest,
+  checkRequest,
+  checkStorage,
+  discardedWishes,
+  type HostLimits,
+} from './container-checks.ts';
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
@@ -75,6 +81,7 @@ export class Containers {
       const name = records.reserveName(id, request.name);
       const volumes = new NewVolumes(this.#parts.volumes);
       try {
+        checkStorage(draft.hostConfig);
         const mounts = await mountPointsOf(draft.config, draft.hostConfig, volumes);
         const record: ContainerRecord = { ...draft, name, mounts };
         await this.#fillVolumes(record);

@@ -15,7 +15,7 @@ import type { Store } from '../store/store.ts';
 import { BaseStore } from './base-store.ts';
 import { Bases } from './bases.ts';
 import { Commits } from './commits.ts';
-import type { HostLimits } from './container-checks.ts';
+import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
@@ -75,7 +75,7 @@ export interface EngineOptions {
   keepGenerations: number;
   /** Larger blobs are spooled; none if undefined. */
   pullSpoolAboveBytes: number | undefined;
-  containers: LaunchDefaults;
+  containers: LaunchDefaults & ContainerDefaults;
   log: (part: string) => Log;
 }
 
@@ -201,6 +201,7 @@ export class Engine implements AsyncDisposable {
       runtimes: runtime.names(),
       defaultRuntime: runtime.defaultName,
       limits: o.limits,
+      defaults: o.containers,
     };
     const log = o.log('containers');
     const launcher = new Launcher({
@@ -333,7 +334,7 @@ export class Engine implements AsyncDisposable {
       stats: new Stats({ records, runtime }),
       processLists: new ProcessLists({ records, runtime, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
-      execs: new Execs({ records, runtime, launcher, events }),
+      execs: new Execs({ records, runtime, launcher, events, defaults: o.containers }),
       recovery: new Recovery({
         store,
         sidecars,

@@ -13,6 +13,7 @@ import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
+import { securityOf } from './security.ts';
 import { type AttachSession, type ClientStreams, carry } from './streams.ts';
 
 /** One more process in a container, as a client asks for it. */
@@ -57,6 +58,7 @@ export class Execs {
   readonly #runtime: Pick<Runtime, 'exec'>;
   readonly #launcher: Pick<Launcher, 'directoryOf'>;
   readonly #events: Events;
+  readonly #defaults: { noNewPrivileges: boolean };
   readonly #execs = new Map<string, Exec>();
 
   constructor(o: {
@@ -64,11 +66,13 @@ export class Execs {
     runtime: Pick<Runtime, 'exec'>;
     launcher: Pick<Launcher, 'directoryOf'>;
     events: Events;
+    defaults: { noNewPrivileges: boolean };
   }) {
     this.#records = o.records;
     this.#runtime = o.runtime;
     this.#launcher = o.launcher;
     this.#events = o.events;
+    this.#defaults = o.defaults;
   }
 
   /** IDs of the execs of a container that have not ended. */
@@ -189,9 +193,7 @@ export class Execs {
           ...record.hostConfig,
           privileged: record.hostConfig.privileged || request.privileged,
         }),
-        noNewPrivileges: (record.hostConfig.securityOpt ?? []).some((option) =>
-          /^no-new-privileges(?:$|[=:]true$)/.test(option),
-        ),
+        noNewPrivileges: securityOf(record.hostConfig, this.#defaults).noNewPrivileges,
       });
       exec.process = running;
       exec.pid = running.pid;

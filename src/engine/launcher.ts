@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
+import { pathInside } from '../host/inside.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { Log } from '../lib/log.ts';
 import { canonicalPort, parseHostPort, parsePort } from '../lib/port.ts';
@@ -13,6 +14,7 @@ import { resolveUser } from '../runtime/users.ts';
 import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
 import { emptyEndpoint } from './container-creation.ts';
 import type { EtcFiles } from './etc-files.ts';
+import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
 import { bundleMounts, makeBindSources } from './mounts.ts';
@@ -39,6 +41,10 @@ export interface LaunchParts {
 export interface LaunchDefaults {
   /** The cgroup that theirs are in; empty for the runtime's own. */
   cgroupParent: string;
+  /** An init process, unless they say; and which, if not the one that is found. */
+  init: boolean;
+  initPath: string | undefined;
+  noNewPrivileges: boolean;
   /** Bound on each one's log. */
   logMaxBytes: number;
 }
@@ -114,6 +120,7 @@ export class Launcher {
     const record = withNamesOf(given, donors.network);
     const rootfs = await this.mount(record);
     await markAsContainer(rootfs);
+    await checkWorkingDirectory(rootfs, record.config.workingDir);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
     await makeBindSources(record.mounts);
     if (donors.network === undefined) await this.#etc.write(record);
@@ -130,7 +137,10 @@ export class Launcher {
         logPath: this.logPathOf(record.id),
         donors,
         ...(shm !== undefined && { shm }),
-        ...this.#defaults,
+        ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
+        cgroupParent: this.#defaults.cgroupParent,
+        noNewPrivileges: this.#defaults.noNewPrivileges,
+        logMaxBytes: this.#defaults.logMaxBytes,
       }),
     );
     const { config } = record;
@@ -189,6 +199,13 @@ export class Launcher {
       ports: publishedPorts(config, endpoint),
     };
   }
+}
+
+/** The runtimes make one that is missing. */
+async function checkWorkingDirectory(rootfs: string, path: string): Promise<void> {
+  const found = path === '' ? undefined : await pathInside(rootfs, path);
+  if (found !== undefined && !(await stat(found)).isDirectory())
+    throw fail.host(`Cannot mkdir: ${path} is not a directory`);
 }
 
 /** Who joins a network has the host name of whom it belongs to. */

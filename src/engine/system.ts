@@ -5,6 +5,7 @@ import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import {
   architecture,
   cpus,
+  hasAppArmor,
   hasSeccomp,
   hostname,
   kernelVersion,
@@ -27,6 +28,10 @@ export interface SystemFacts {
   isDebug: boolean;
   loggingDriver: string;
   limits: CgroupLimits;
+  noNewPrivileges: boolean;
+  /** Containers have cgroup namespaces of their own unless they say. */
+  hasOwnCgroups: boolean;
+  initProgram: string;
   runtimes: Readonly<Record<string, { path: string; args?: readonly string[] }>>;
   defaultRuntime: string;
   /** Host, host:port or CIDR. */
@@ -126,9 +131,9 @@ export class System {
       labels: facts.labels,
       runtimes: facts.runtimes,
       defaultRuntime: facts.defaultRuntime,
-      initProgram: '',
+      initProgram: facts.initProgram,
       commits: NOBODY,
-      securityOptions: hasSeccomp() ? ['name=seccomp,profile=builtin'] : [],
+      securityOptions: securityOptionsOf(facts),
       registries: {
         insecureCidrs: [
           ...new Set(['127.0.0.0/8', ...facts.insecureRegistries.filter((name) => name.includes('/'))]),
@@ -156,6 +161,16 @@ export class System {
     }
     return counts;
   }
+}
+
+/** In dockerd's order. */
+function securityOptionsOf({ hasOwnCgroups, noNewPrivileges }: SystemFacts): string[] {
+  return [
+    ...(hasAppArmor() ? ['name=apparmor'] : []),
+    ...(hasSeccomp() ? ['name=seccomp,profile=builtin'] : []),
+    ...(hasOwnCgroups ? ['name=cgroupns'] : []),
+    ...(noNewPrivileges ? ['name=no-new-privileges'] : []),
+  ];
 }
 
 function limitsView(limits: CgroupLimits) {

@@ -71,6 +71,11 @@ export function hasSeccomp(): boolean {
   return existsSync('/proc/sys/kernel/seccomp/actions_avail') || statusOf('Seccomp') !== undefined;
 }
 
+/** Whether the kernel confines programs by AppArmor profiles, and lets us see which it has. */
+export function hasAppArmor(): boolean {
+  return readText('/sys/kernel/security/apparmor/profiles') !== undefined;
+}
+
 export function isRoot(): boolean {
   return process.geteuid?.() === 0;
 }

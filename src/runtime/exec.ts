@@ -98,11 +98,12 @@ async function attach(
 /** Like the container's own process in whatever the request does not say. */
 function processOf(bundle: Bundle, spec: ExecSpec): OciProcess {
   const config: Partial<OciSpec> = JSON.parse(readText(bundle.path('config.json')) ?? '{}');
-  const { oomScoreAdj, rlimits = [] } = config.process ?? {};
+  const { oomScoreAdj, apparmorProfile, rlimits = [] } = config.process ?? {};
   return {
     ...ociProcess({ ...spec, isStdinOnce: true, rlimits: [] }),
     rlimits,
     ...(oomScoreAdj !== undefined && { oomScoreAdj }),
+    ...(apparmorProfile !== undefined && { apparmorProfile }),
   };
 }
 

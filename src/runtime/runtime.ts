@@ -4,10 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
 import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
-import { hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
+import { hasAppArmor, hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
 import { removeTree } from '../host/files.ts';
 import { isAlive, signalProcess } from '../host/processes.ts';
 import type { Log } from '../lib/log.ts';
+import { defaultProfile, ensureDefaultProfile } from './apparmor.ts';
 import { Attachment } from './attach.ts';
 import { Bundle, bundlesOf, monitorCgroupOf, type ProcessId, processId, type RunFacts } from './bundle.ts';
 import { Monitor } from './conmon.ts';
@@ -111,6 +112,7 @@ export class Runtime implements AsyncDisposable {
   async create(spec: BundleSpec): Promise<{ pid: number; startTicks: number | undefined }> {
     const runtime = this.#runtimes.get(spec.runtime);
     const config = ociSpec(spec, await devicesOf(spec), this.#host);
+    if (this.#host.hasAppArmor && spec.process.apparmor === defaultProfile) await ensureDefaultProfile();
     await this.#clear(spec.id);
     const bundle = new Bundle(this.#execRoot, spec.id);
     const { terminal, hasStdin, isStdinOnce, args } = spec.process;
@@ -383,6 +385,7 @@ function specHost(cgroups: CgroupLayout): SpecHost {
     architecture: platform().architecture,
     kernel: kernelVersion(),
     hasSeccomp: hasSeccomp(),
+    hasAppArmor: hasAppArmor(),
     cgroupVersion: cgroups.version,
     networkSysctls: Object.fromEntries(networkSysctls),
   };

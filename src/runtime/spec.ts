@@ -18,6 +18,8 @@ export interface ProcessSpec {
   /** What root in there may do; another user has this as the bound of what it can get. */
   readonly capabilities: readonly string[];
   readonly noNewPrivileges: boolean;
+  /** The name of a profile, for kernels that have AppArmor. */
+  readonly apparmor?: string;
   readonly oomScoreAdj?: number;
   readonly rlimits: readonly { readonly name: string; readonly hard: number; readonly soft: number }[];
 }
@@ -85,6 +87,7 @@ export interface SpecHost {
   readonly architecture: string;
   readonly kernel: string;
   readonly hasSeccomp: boolean;
+  readonly hasAppArmor: boolean;
   readonly cgroupVersion: 1 | 2;
   /** Set in every private network namespace, unless the container sets them otherwise. */
   readonly networkSysctls: Readonly<Record<string, string>>;
@@ -132,6 +135,7 @@ export interface OciProcess {
   cwd: string;
   capabilities: Partial<Record<'bounding' | 'effective' | 'permitted', readonly string[]>>;
   noNewPrivileges: boolean;
+  apparmorProfile?: string;
   oomScoreAdj?: number;
   rlimits: { type: string; hard: number; soft: number }[];
 }
@@ -140,17 +144,25 @@ const DEFAULT_CGROUP_PARENT = '/skerry';
 
 /** A container's cgroup, as /proc/PID/cgroup shows it. */
 export function cgroupOf({ id, cgroupParent }: Pick<BundleSpec, 'id' | 'cgroupParent'>): string {
-  return posix.join('/', cgroupParent === '' ? DEFAULT_CGROUP_PARENT : cgroupParent, id);
+  return posix.join('/', cgroupParent === '' ? DEFAULT_CGROUP_PARENT : placeOfSlice(cgroupParent), id);
+}
+
+/** systemd's slices lie where their names say: `a-b.slice` in `a.slice`. Other parents are paths. */
+function placeOfSlice(parent: string): string {
+  const words = /^([^/]+)\.slice$/.exec(parent)?.[1]?.split('-') ?? [''];
+  if (words.includes('')) return parent;
+  return words.map((_, at) => `${words.slice(0, at + 1).join('-')}.slice`).join('/');
 }
 
 /** Writes a bundle's config in the OCI runtime's words, with dockerd's defaults. Pure. */
 export function ociSpec(bundle: BundleSpec, devices: readonly OciDevice[], host: SpecHost): OciSpec {
   const { namespaces } = bundle;
   const seccomp = seccompOf(bundle, host);
+  const apparmor = host.hasAppArmor ? bundle.process.apparmor : undefined;
   const rootfsPropagation = rootPropagationOf(bundle);
   return {
     ociVersion: '1.0.2',
-    process: ociProcess(bundle.process),
+    process: { ...ociProcess(bundle.process), ...(apparmor !== undefined && { apparmorProfile: apparmor }) },
     root: { path: bundle.rootfs, readonly: bundle.isRootfsReadonly },
     ...(namespaces.uts === 'private' && { hostname: bundle.hostname }),
     mounts: mountsOf(bundle),

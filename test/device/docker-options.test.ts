@@ -41,9 +41,6 @@ test('what the engine cannot give is refused, or told', async () => {
   assert.match(gpu.stderr, /could not select device driver "" with capabilities: \[\[gpu\]\]/);
   const logged = await run(['--log-driver', 'syslog', box, 'true']);
   assert.match(logged.stderr, /error looking up logging plugin syslog: plugin "syslog" not found/);
-  const init = await run(['--init', box, 'true']);
-  assert.equal(init.code, 0);
-  assert.equal(init.stderr, 'WARNING: An init process is not supported, and discarded.\n');
 });
 
 test('a container can tell that it is one; its size is that of its own files', async () => {

@@ -108,3 +108,13 @@ export const everyLimit: CgroupLimits = {
   blockReadIops: true,
   blockWriteIops: true,
 };
+
+/** What containers get that do not say, by default. */
+export const plainDefaults = {
+  init: false,
+  initPath: undefined,
+  noNewPrivileges: false,
+  shmBytes: 64 << 20,
+  ipcMode: 'private',
+  cgroupnsMode: undefined,
+} as const;

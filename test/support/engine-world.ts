@@ -11,7 +11,7 @@ import { withResolvers } from '../../src/lib/promises.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord, RefRecord } from '../../src/store/records.ts';
 import { Store } from '../../src/store/store.ts';
 import type { Change } from '../../src/store/tables.ts';
-import { createRequest, everyLimit } from './container-requests.ts';
+import { createRequest, everyLimit, plainDefaults } from './container-requests.ts';
 import { type Effect, FakeBridge, FakeKernel, FakeLayers, FakeRuntime } from './fake-kernel.ts';
 import { FakeRegistry } from './fake-registry.ts';
 
@@ -125,7 +125,7 @@ export class World implements AsyncDisposable {
         pullLeaseMs: this.pullLeaseMs,
         keepGenerations: this.keepGenerations,
         pullSpoolAboveBytes: undefined,
-        containers: { cgroupParent: '', logMaxBytes: 1 << 20 },
+        containers: { ...plainDefaults, cgroupParent: '', logMaxBytes: 1 << 20 },
         log: () => this.log,
       });
       this.#life = { store, engine, runtime, layers, bridge };

@@ -104,6 +104,13 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--pull-lease-seconds', '60'], { 'pull-lease-seconds': 60 }, (c) => c.pullLeaseMs, 60_000],
     [['--pull-spool-above', '64m'], { 'pull-spool-above': '64m' }, (c) => c.pullSpoolAboveBytes, 64 << 20],
     [['--cgroup-parent', '/x'], { 'cgroup-parent': '/x' }, (c) => c.cgroupParent, '/x'],
+    [['--init'], { init: true }, (c) => c.init, true],
+    [['--init-path', '/i'], { 'init-path': '/i' }, (c) => c.initPath, '/i'],
+    [['--no-new-privileges'], { 'no-new-privileges': true }, (c) => c.noNewPrivileges, true],
+    [['--default-shm-size', '1m'], { 'default-shm-size': '1m' }, (c) => c.shmBytes, 1 << 20],
+    [['--default-ipc-mode', 'shareable'], { 'default-ipc-mode': 'shareable' }, (c) => c.ipcMode, 'shareable'],
+    [['--default-cgroupns-mode', 'host'], { 'default-cgroupns-mode': 'host' }, (c) => c.cgroupnsMode, 'host'],
+    [['--cdi-spec-dir', '/c'], { 'cdi-spec-dirs': ['/c'] }, (c) => c.cdiDirectories, ['/c']],
     [['--default-runtime', 'runc'], { 'default-runtime': 'runc' }, (c) => c.defaultRuntime, 'runc'],
     [
       ['--add-runtime', 'k=/k'],
@@ -307,15 +314,13 @@ test("dockerd's keys without meaning here warn once each", () => {
 
 test('keys that would leave containers less confined than asked for stop the start, unless they are off', () => {
   assert.match(refusalOf([], { 'userns-remap': 'default' }), /userns-remap: cannot be honoured/);
-  assert.match(refusalOf(['--no-new-privileges'], {}), /no-new-privileges: cannot be honoured/);
   assert.match(refusalOf(['--iptables=false'], {}), /iptables: cannot be honoured/);
   assert.match(refusalOf([], { 'default-ulimits': { nofile: {} } }), /default-ulimits: cannot be honoured/);
   const { warnings } = configOf(['--iptables=true', '--ip', '0.0.0.0'], {
     'userns-remap': '',
-    'no-new-privileges': false,
     'default-ulimits': {},
   });
-  assert.equal(warnings.length, 5);
+  assert.equal(warnings.length, 4);
 });
 
 test('--help, --version and --validate print and do not run', () => {

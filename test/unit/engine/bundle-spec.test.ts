@@ -11,6 +11,7 @@ const places: BundlePlaces = {
   logPath: '/log',
   logMaxBytes: 5,
   cgroupParent: '/skerry',
+  noNewPrivileges: false,
 };
 const spec = (o: Parameters<typeof containerRecord>[0] = {}) => bundleSpec(containerRecord(o), places);
 
@@ -86,15 +87,18 @@ test('security options', () => {
   assert.deepEqual(options('seccomp=unconfined', 'seccomp=builtin'), ['default', false]);
   assert.throws(() => options('label=disable', 'bogus'), {
     status: 500,
-    message: 'invalid --security-opt 2: "bogus"',
+    message: 'invalid --security-opt 1: "bogus"',
   });
 });
 
-test('a privileged container has nothing masked and no filter', () => {
-  const { seccomp, maskedPaths, readonlyPaths } = spec({
+test('a privileged container has no filter, and nothing masked but what it asks for', () => {
+  const { seccomp, maskedPaths, readonlyPaths, process } = spec({
     hostConfig: { privileged: true, maskedPaths: ['/x'], securityOpt: ['seccomp=builtin'] },
   });
-  assert.deepEqual([seccomp, maskedPaths, readonlyPaths], ['unconfined', [], []]);
+  assert.deepEqual([seccomp, maskedPaths, readonlyPaths], ['unconfined', ['/x'], []]);
+  assert.equal(process.apparmor, 'unconfined');
+  assert.equal(spec().process.apparmor, 'docker-default');
+  assert.equal(spec({ hostConfig: { securityOpt: ['apparmor=mine'] } }).process.apparmor, 'mine');
   assert.deepEqual(spec({ hostConfig: { maskedPaths: [], readonlyPaths: ['/y'] } }).maskedPaths, []);
 });
 

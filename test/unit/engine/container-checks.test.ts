@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkRequest, discardedWishes, type HostLimits } from '../../../src/engine/container-checks.ts';
 import type { ContainerConfig, HostConfig } from '../../../src/engine/model.ts';
-import { createRequest, everyLimit } from '../../support/container-requests.ts';
+import { createRequest, everyLimit, plainDefaults } from '../../support/container-requests.ts';
 
 const host: HostLimits = {
   cpus: 2,
@@ -11,6 +11,7 @@ const host: HostLimits = {
   runtimes: ['crun', 'runc'],
   defaultRuntime: 'crun',
   limits: everyLimit,
+  defaults: plainDefaults,
 };
 
 const check = (hostConfig: Partial<HostConfig>, config: Partial<ContainerConfig> = {}) =>
@@ -127,20 +128,16 @@ test("what is not, in dockerd's words", () => {
 test('what cannot be had is told, one by one, and not refused', () => {
   const discarded = (hostConfig: Partial<HostConfig>, config: Partial<ContainerConfig> = {}) =>
     discardedWishes(createRequest({ hostConfig, config }));
-  assert.deepEqual(discarded({ init: false }, { healthcheck: { test: ['NONE'] } }), []);
+  assert.deepEqual(discarded({}, { healthcheck: { test: ['NONE'] } }), []);
   const all: Partial<HostConfig> = {
-    init: true,
     deviceCgroupRules: ['c 1:1 r'],
     logConfig: { type: 'local', config: { 'max-size': '1m' } },
-    storageOpt: { size: '1g' },
   };
   assert.deepEqual(discarded(all, { healthcheck: { test: ['CMD', 'true'] } }), [
     'Health checks are not supported, and discarded.',
-    'An init process is not supported, and discarded.',
     'Device cgroup rules are not supported, and discarded.',
     'The log driver local is not supported, and discarded.',
     'Log options are not supported, and discarded.',
-    'Storage options are not supported, and discarded.',
   ]);
 });
 

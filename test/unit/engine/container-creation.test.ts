@@ -8,7 +8,7 @@ import {
   newRecord,
 } from '../../../src/engine/container-creation.ts';
 import { viewOf } from '../../../src/engine/image-view.ts';
-import { createRequest, everyLimit, plainConfig } from '../../support/container-requests.ts';
+import { createRequest, everyLimit, plainConfig, plainDefaults } from '../../support/container-requests.ts';
 import { imageRecord } from '../../support/image-records.ts';
 
 const host: HostLimits = {
@@ -18,6 +18,7 @@ const host: HostLimits = {
   runtimes: ['crun'],
   defaultRuntime: 'crun',
   limits: everyLimit,
+  defaults: plainDefaults,
 };
 const image = (config: object = { Cmd: ['sh'] }, more: Parameters<typeof imageRecord>[0] = {}) =>
   viewOf(imageRecord({ ...more, config: { config } }), []);

@@ -50,6 +50,7 @@ const host: SpecHost = {
   architecture: 'arm64',
   kernel: '6.1.0',
   hasSeccomp: true,
+  hasAppArmor: false,
   cgroupVersion: 2,
   networkSysctls: { 'net.ipv4.ping_group_range': '0 2147483647' },
 };
@@ -243,4 +244,17 @@ test('limits for runtimes that know them: kernel memory, real time, swappiness o
   const { memory, cpu } = specOf({ resources }).linux.resources as Record<string, object>;
   assert.deepEqual(memory, { kernel: 8 << 20, kernelTCP: 9 << 20, swappiness: 0 });
   assert.deepEqual(cpu, { realtimePeriod: 1000, realtimeRuntime: 500 });
+});
+
+test('a profile of AppArmor, where the kernel has it', () => {
+  const confined = { ...bundle, process: { ...bundle.process, apparmor: 'mine' } };
+  assert.equal(ociSpec(confined, [], host).process.apparmorProfile, undefined);
+  assert.equal(ociSpec(confined, [], { ...host, hasAppArmor: true }).process.apparmorProfile, 'mine');
+});
+
+test('slices of systemd lie in each other', () => {
+  const at = (cgroupParent: string) => cgroupOf({ id: 'c', cgroupParent });
+  assert.equal(at('a-b.slice'), '/a.slice/a-b.slice/c');
+  assert.equal(at('/a-b.slice'), '/a-b.slice/c');
+  assert.equal(at('../../x'), '/x/c');
 });

@@ -1,0 +1,50 @@
+import * as z from 'zod/mini';
+import { absolute, choice, sizeFrom, text, texts, toggle } from './checks.ts';
+import { keyFacts } from './key-facts.ts';
+
+/** What containers get that say nothing of it themselves. */
+export const containerKeys = {
+  init: z._default(toggle, false).register(keyFacts, {
+    flag: 'init',
+    takes: 'switch',
+    about: 'Run an init process in containers, which reaps what is orphaned and passes signals on',
+  }),
+  'init-path': z.optional(text('a path')).register(keyFacts, {
+    flag: 'init-path',
+    takes: 'value',
+    argument: 'PATH',
+    fallback: 'docker-init, or else tini-static',
+    about: 'The program that is the init process; linked statically',
+  }),
+  'no-new-privileges': z._default(toggle, false).register(keyFacts, {
+    flag: 'no-new-privileges',
+    takes: 'switch',
+    about: 'Processes in containers cannot gain privileges, unless --security-opt no-new-privileges=false',
+  }),
+  'default-shm-size': z._default(text('a size').check(sizeFrom('1k')), '64m').register(keyFacts, {
+    flag: 'default-shm-size',
+    takes: 'value',
+    argument: 'SIZE',
+    about: 'Size of /dev/shm in containers',
+  }),
+  'default-ipc-mode': z._default(choice('private', 'shareable'), 'private').register(keyFacts, {
+    flag: 'default-ipc-mode',
+    takes: 'value',
+    argument: 'MODE',
+    about: 'Whether others may join the IPC namespace of a container: private or shareable',
+  }),
+  'default-cgroupns-mode': z.optional(choice('host', 'private')).register(keyFacts, {
+    flag: 'default-cgroupns-mode',
+    takes: 'value',
+    argument: 'MODE',
+    fallback: 'private with cgroup v2, host with v1',
+    about: 'Whether containers have a cgroup namespace of their own: private or host',
+  }),
+  'cdi-spec-dirs': z._default(texts('paths', absolute), ['/etc/cdi', '/var/run/cdi']).register(keyFacts, {
+    flag: 'cdi-spec-dir',
+    takes: 'values',
+    argument: 'PATH',
+    about:
+      'Directory with files of the Container Device Interface, by which --gpus and --device find devices',
+  }),
+} as const;
