@@ -1,7 +1,7 @@
 /**
  * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), and the children
  * dist/extract-layer.js, dist/verify-layer.js (unpack and verify one layer), dist/pack-tree.js (packs one tree),
- * dist/apply-delta.js (makes layers of a delta) and dist/apply-patch.js (makes one of a patch of librsync's).
+ * dist/apply-delta.js (makes layers of a delta), dist/make-delta.js (makes librsync deltas of layers) and dist/apply-patch.js (makes one of a patch of librsync's).
  * Packages with native code or data files stay in node_modules.
  */
 import { execFileSync } from 'node:child_process';
@@ -20,6 +20,7 @@ const programs: Readonly<Record<string, string>> = {
   'verify-layer': 'src/layers/verify-layer.ts',
   'pack-tree': 'src/layers/pack-tree.ts',
   'apply-delta': 'src/engine/apply-delta.ts',
+  'make-delta': 'src/engine/make-delta.ts',
   'apply-patch': 'src/engine/apply-patch.ts',
 };
 

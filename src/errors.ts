@@ -176,6 +176,9 @@ export const fail = {
   execHasRun: (id: string) => new Failure('EXEC_HAS_RUN', 409, `Error: Exec command ${id} has already run`),
 
   // images and registries
+  /** balenaEngine's words for an image of a delta that cannot be found, whyever. */
+  noImageForDelta: (ref: string, { code, status, message, cause }: Failure) =>
+    new Failure(code, status, `no such image: ${ref}: ${message}`, { cause }),
   noSuchImage: (ref: string) => new Failure('NO_SUCH_IMAGE', 404, `No such image: ${ref}`),
   noSuchReference: () => new Failure('NO_SUCH_IMAGE', 404, 'reference does not exist'),
   invalidArchive: (message: string, cause?: unknown) =>

@@ -14,6 +14,7 @@ import { readCgroupLayout, removeEmptyCgroup } from './host/cgroup.ts';
 import { readCgroupLimits } from './host/cgroup-limits.ts';
 import { isRoot } from './host/facts.ts';
 import { inheritedSockets, listenUnix, notifySystemd } from './host/sockets.ts';
+import { DeltaMaker } from './layers/delta-maker.ts';
 import { Layers } from './layers/layers.ts';
 import { Disposal } from './lib/disposal.ts';
 import type { Log } from './lib/log.ts';
@@ -34,9 +35,10 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
   const store = disposal.use(
     await Store.open({ dir: join(dataRoot, 'db'), ...board.store, log: logOf('store') }),
   );
+  const childPath = fileURLToPath(new URL('./extract-layer.js', import.meta.url));
   const layers = await Layers.open({
     dataRoot,
-    childPath: fileURLToPath(new URL('./extract-layer.js', import.meta.url)),
+    childPath,
     parallel: board.pull.parallelExtractions,
     log: logOf('layers'),
   });
@@ -72,6 +74,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
     await Engine.open({
       store,
       layers,
+      deltaMaker: new DeltaMaker({ dataRoot, childPath }),
       registry,
       runtime,
       bridge,

@@ -9,6 +9,7 @@ import { type ContainerIo, containerIoRoutes } from './container-io.ts';
 import { containerStatsRoutes, type StatsParts } from './container-stats.ts';
 import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
 import { ApiState } from './context.ts';
+import { type DeltaImages, deltaImageRoutes } from './delta-images.ts';
 import { type DiskUsage, diskUsageRoutes } from './disk-usage.ts';
 import { type Events, eventRoutes } from './events.ts';
 import { type Execs, execRoutes } from './execs.ts';
@@ -38,6 +39,7 @@ export interface EngineParts {
   images: Images;
   pulls: Pulls;
   imports: Imports;
+  deltaImages: DeltaImages;
   commits: Commits;
   exports: ContainerExports;
   archives: Archives;
@@ -90,6 +92,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       pruneRoutes(engine.prunes),
       diskUsageRoutes(engine.usage),
       imageTransferRoutes(engine),
+      deltaImageRoutes(engine),
       imageArchiveRoutes(engine),
       registryRoutes(engine),
       imageVerificationRoutes(engine),

@@ -1,10 +1,7 @@
-import type { Source } from './base.ts';
-
 /** Smaller blocks find more and cost more: a tar's own blocks are four of these. */
 const SMALLEST_BLOCK_BYTES = 128;
 /** A block takes 4 bytes, and 8 to 16 in the table: 40 MiB at most, for any base. Up to 256 MiB it has the smallest blocks. */
 const MOST_BLOCKS = 2 << 20;
-const PIECE_BYTES = 64 << 10;
 
 /** Of the rolling sum, as librsync's own RabinKarp: odd, and without a pattern in its bits. */
 const FACTOR = 0x08104225;
@@ -22,12 +19,16 @@ export class BlockIndex {
   readonly #shift: number;
   /** What a byte is worth that leaves the block. */
   readonly #leaving: number;
+  #blocks = 0;
+  /** The beginning of the next block. */
+  readonly #begun: Buffer;
+  #begunBytes = 0;
 
-  /** Reads the whole base, in order. `onRead` is told of its bytes. */
-  constructor(base: Source, onRead: (bytes: number) => void = () => {}) {
+  /** An index for a base of so many bytes, of which nothing is known yet. */
+  constructor(baseBytes: number) {
     this.blockBytes = SMALLEST_BLOCK_BYTES;
-    while (base.bytes / this.blockBytes > MOST_BLOCKS) this.blockBytes *= 2;
-    const blocks = Math.floor(base.bytes / this.blockBytes);
+    while (baseBytes / this.blockBytes > MOST_BLOCKS) this.blockBytes *= 2;
+    const blocks = Math.floor(baseBytes / this.blockBytes);
     const slotBits = Math.max(4, Math.ceil(Math.log2(2 * blocks + 1)));
     this.#sums = new Uint32Array(blocks);
     this.#slots = new Uint32Array(2 ** slotBits);
@@ -35,7 +36,20 @@ export class BlockIndex {
     let leaving = 1;
     for (let i = 0; i < this.blockBytes; i++) leaving = Math.imul(leaving, FACTOR);
     this.#leaving = leaving;
-    this.#fill(base, onRead);
+    this.#begun = Buffer.allocUnsafeSlow(this.blockBytes);
+  }
+
+  /** The next bytes of the base, which is told in order, whole, before anything is looked for. */
+  push(bytes: Buffer): void {
+    let at = 0;
+    if (this.#begunBytes > 0) {
+      at = bytes.copy(this.#begun, this.#begunBytes);
+      this.#begunBytes += at;
+      if (this.#begunBytes < this.blockBytes) return;
+      this.#put(this.sumOf(this.#begun, 0));
+    }
+    for (; at + this.blockBytes <= bytes.length; at += this.blockBytes) this.#put(this.sumOf(bytes, at));
+    this.#begunBytes = bytes.copy(this.#begun, 0, at);
   }
 
   /** The sum of the block that begins there. */
@@ -56,20 +70,10 @@ export class BlockIndex {
     return block === 0 ? -1 : (block - 1) * this.blockBytes;
   }
 
-  #fill(base: Source, onRead: (bytes: number) => void): void {
-    const piece = Buffer.allocUnsafeSlow(Math.max(PIECE_BYTES, this.blockBytes));
-    for (let block = 0; block < this.#sums.length; ) {
-      const bytes = Math.min(piece.length, (this.#sums.length - block) * this.blockBytes);
-      base.copy(block * this.blockBytes, piece.subarray(0, bytes));
-      for (let at = 0; at < bytes; at += this.blockBytes) this.#put(block++, this.sumOf(piece, at));
-      onRead(bytes);
-    }
-  }
-
-  #put(block: number, sum: number): void {
-    this.#sums[block] = sum;
+  #put(sum: number): void {
+    this.#sums[this.#blocks++] = sum;
     const slot = this.#slotOf(sum);
-    if (this.#slots[slot] === 0) this.#slots[slot] = block + 1;
+    if (this.#slots[slot] === 0) this.#slots[slot] = this.#blocks;
   }
 
   /** The slot of the block with this sum, or the free one where it would be. */

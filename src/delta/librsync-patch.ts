@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { ByteInput } from '../lib/byte-input.ts';
 import {
   DELTA_MAGIC,
   FIRST_COPY,
@@ -18,6 +19,8 @@ export interface PatchBase {
 /** A long copy is made in pieces of this size; short ones, and short literals, are handed on together. */
 const PIECE_BYTES = 64 << 10;
 
+const PREFIX = 'librsync delta: ';
+
 /**
  * Applies a librsync delta, as `rdiff delta` and balenaEngine write it, and gives what it makes of the base, in order. Holds two pieces
  * of 64 KiB beside what the stream gives. A delta that is cut, goes on behind its end, reaches out of its base or
@@ -28,7 +31,7 @@ export async function* applyPatch(
   base: PatchBase,
   { maxBytes }: { maxBytes: number },
 ): AsyncGenerator<Buffer, void, undefined> {
-  const input = new PatchInput(patch);
+  const input = new ByteInput(patch, PREFIX);
   const output = new PieceBuffer();
   try {
     if ((await input.number(4)) !== DELTA_MAGIC) throw corrupt('it is none');
@@ -40,7 +43,7 @@ export async function* applyPatch(
       if (length === 0) throw corrupt('a command is empty');
       if (length > roomBytes) throw corrupt(`it makes more than ${maxBytes} bytes`);
       roomBytes -= length;
-      if (position === undefined) yield* literal(input, length, output);
+      if (position === undefined) for await (const bytes of input.take(length)) yield* output.add(bytes);
       else yield* copy(base, position, length, output);
     }
     if (!(await input.isAtEnd())) throw corrupt('it goes on behind its end');
@@ -53,7 +56,7 @@ export async function* applyPatch(
 /** So many bytes of the delta itself, or of the base from a position on. */
 type Command = 'end' | { readonly position?: number; readonly length: number };
 
-async function nextCommand(input: PatchInput): Promise<Command> {
+async function nextCommand(input: ByteInput): Promise<Command> {
   const op = await input.number(1);
   if (op === OP_END) return 'end';
   if (op <= LAST_SHORT_LITERAL) return { length: op };
@@ -67,14 +70,6 @@ function widthOf(code: number): number {
   return WIDTHS[code] ?? 0;
 }
 
-async function* literal(input: PatchInput, length: number, output: PieceBuffer): AsyncGenerator<Buffer> {
-  for (let left = length; left > 0; ) {
-    const bytes = await input.some(left);
-    left -= bytes.length;
-    yield* output.add(bytes);
-  }
-}
-
 function* copy(base: PatchBase, position: number, length: number, output: PieceBuffer): Generator<Buffer> {
   if (position > base.bytes || length > base.bytes - position) throw corrupt('a range lies outside its base');
   for (let done = 0; done < length; ) {
@@ -82,49 +77,6 @@ function* copy(base: PatchBase, position: number, length: number, output: PieceB
     if (bytes.length === 0) throw corrupt('its base is cut');
     done += bytes.length;
     yield* output.add(bytes);
-  }
-}
-
-/** Bytes of the delta, in the portions that are at hand. */
-class PatchInput {
-  readonly #pieces: AsyncIterator<Buffer>;
-  #rest: Buffer = Buffer.alloc(0);
-
-  constructor(pieces: AsyncIterable<Buffer>) {
-    this.#pieces = pieces[Symbol.asyncIterator]();
-  }
-
-  /** Some of the next bytes, at least one and at most so many. */
-  async some(most: number): Promise<Buffer> {
-    if (await this.isAtEnd()) throw corrupt('it is cut');
-    const bytes = this.#rest.subarray(0, most);
-    this.#rest = this.#rest.subarray(bytes.length);
-    return bytes;
-  }
-
-  /** The next number; one that no double holds is beyond every base and every limit. */
-  async number(width: number): Promise<number> {
-    let value = 0;
-    for (let left = width; left > 0; ) {
-      const bytes = await this.some(left);
-      for (const byte of bytes) value = value * 0x100 + byte;
-      left -= bytes.length;
-    }
-    if (!Number.isSafeInteger(value)) throw corrupt('a number is too large');
-    return value;
-  }
-
-  async isAtEnd(): Promise<boolean> {
-    while (this.#rest.length === 0) {
-      const { done, value } = await this.#pieces.next();
-      if (done === true) return true;
-      this.#rest = value;
-    }
-    return false;
-  }
-
-  async close(): Promise<void> {
-    await this.#pieces.return?.();
   }
 }
 
@@ -148,5 +100,5 @@ class PieceBuffer {
 }
 
 function corrupt(what: string): Error {
-  return fail.corrupt(`librsync delta: ${what}`);
+  return fail.corrupt(`${PREFIX}${what}`);
 }

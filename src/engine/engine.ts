@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import { cpus, hostname, platform } from '../host/facts.ts';
 import { ensureDirectory, removeTree } from '../host/files.ts';
+import type { DeltaMaker } from '../layers/delta-maker.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
 import type { Log } from '../lib/log.ts';
@@ -20,6 +21,7 @@ import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { Containers } from './containers.ts';
+import { DeltaImageMaking } from './delta-image-making.ts';
 import { DeltaImages } from './delta-images.ts';
 import { DeltaPulls, type DeltaSettings } from './delta-pulls.ts';
 import { DiskUsage } from './disk-usage.ts';
@@ -52,6 +54,7 @@ import { Waiters } from './waiters.ts';
 export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
+  deltaMaker: Pick<DeltaMaker, 'make'>;
   registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
     PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
@@ -96,6 +99,7 @@ export class Engine implements AsyncDisposable {
   readonly verifications: Verifications;
   readonly commits: Commits;
   readonly imports: Imports;
+  readonly deltaImages: DeltaImageMaking;
   readonly exports: ContainerExports;
   readonly containers: Containers;
   readonly prunes: Prunes;
@@ -117,6 +121,7 @@ export class Engine implements AsyncDisposable {
     verifications: Verifications;
     commits: Commits;
     imports: Imports;
+    deltaImages: DeltaImageMaking;
     exports: ContainerExports;
     containers: Containers;
     prunes: Prunes;
@@ -137,6 +142,7 @@ export class Engine implements AsyncDisposable {
     this.verifications = o.verifications;
     this.commits = o.commits;
     this.imports = o.imports;
+    this.deltaImages = o.deltaImages;
     this.exports = o.exports;
     this.containers = o.containers;
     this.prunes = o.prunes;
@@ -328,6 +334,13 @@ export class Engine implements AsyncDisposable {
         events,
         host: host.platform,
         release: o.release,
+        log: o.log('images'),
+      }),
+      deltaImages: new DeltaImageMaking({
+        images,
+        shelf,
+        maker: o.deltaMaker,
+        events,
         log: o.log('images'),
       }),
       exports: new ContainerExports({ records, readers, life, launcher, layers, events }),

@@ -23,7 +23,8 @@ export function packedTree(
   job: TreeTarJob,
   { signal }: { signal: AbortSignal },
 ): Readable {
-  const tar = Readable.from(pack(program, job, signal), { objectMode: false });
+  const output = childOutput(program, job, { what: `packing ${job.root}`, signal });
+  const tar = Readable.from(output, { objectMode: false });
   // one whose reader holds a piece, and takes no further, would not hear of it otherwise
   const abort = () => tar.destroy(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
@@ -31,13 +32,17 @@ export function packedTree(
   return tar;
 }
 
-async function* pack(
+/**
+ * What a child writes on its stdout; it fails where the child does, and never ends without the child's last word.
+ * The child lives as long as this is read. `what` names the work in messages, `input` is what it has as descriptor 0.
+ */
+export async function* childOutput(
   program: ChildProgram,
-  job: TreeTarJob,
-  signal: AbortSignal,
+  job: object,
+  { what, input = 'ignore', signal }: { what: string; input?: 'ignore' | number; signal: AbortSignal },
 ): AsyncGenerator<Buffer, void, void> {
   signal.throwIfAborted();
-  const child = (await startChild(program, job, ['ignore', 'pipe', 'pipe', 'pipe'])) as Child;
+  const child = (await startChild(program, job, [input, 'pipe', 'pipe', 'pipe'])) as Child;
   const ended = endOfChild(child);
   const kill = () => child.kill('SIGKILL');
   signal.addEventListener('abort', kill, { once: true });
@@ -49,7 +54,7 @@ async function* pack(
     const [line, complaint] = await lastWords;
     const ending = await ended;
     signal.throwIfAborted();
-    if (line === '') throw fail.host(`packing ${job.root} ended with ${ending}: ${complaint}`);
+    if (line === '') throw fail.host(`${what} ended with ${ending}: ${complaint}`);
     const report = JSON.parse(line) as ChildReport<true>;
     if ('failure' in report) throw failureOfChild(report.failure);
   } finally {

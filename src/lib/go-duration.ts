@@ -19,3 +19,15 @@ export function parseGoDuration(text: string): number | undefined {
   }
   return parts[1] === '-' ? -ms : ms;
 }
+
+/** A span of time as Go writes it: `1m2.5s`, `12.25ms`; to the microsecond. */
+export function formatGoDuration(ms: number): string {
+  const rounded = Math.round(ms * 1000) / 1000;
+  if (rounded === 0) return '0s';
+  if (rounded < 1) return `${Math.round(rounded * 1000)}\u00b5s`;
+  if (rounded < 1000) return `${rounded}ms`;
+  const seconds = Math.round((rounded % 60_000) * 1000) / 1_000_000;
+  const minutes = Math.floor(rounded / 60_000);
+  if (minutes === 0) return `${seconds}s`;
+  return minutes < 60 ? `${minutes}m${seconds}s` : `${Math.floor(minutes / 60)}h${minutes % 60}m${seconds}s`;
+}

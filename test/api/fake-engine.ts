@@ -209,6 +209,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     pulls: { pull: never },
     archives: { save: never, load: never },
     imports: { importTree: never },
+    deltaImages: { make: never },
     commits: { commit: never },
     exports: { export: never },
     stats: { once: never, stream: never },

@@ -109,6 +109,7 @@ export class World implements AsyncDisposable {
       const engine = await Engine.open({
         store,
         layers,
+        deltaMaker: { make: () => assert.fail('nothing here makes deltas') },
         registry: this.registry,
         runtime,
         bridge,

@@ -44,12 +44,18 @@ async function patch(delta: Buffer, old: Buffer = OLD, { pieceBytes = 1000, maxB
   return Buffer.concat(made);
 }
 
+function indexOf(old: Buffer, pieceBytes: number): BlockIndex {
+  const index = new BlockIndex(old.length);
+  for (let at = 0; at < old.length; at += pieceBytes) index.push(old.subarray(at, at + pieceBytes));
+  return index;
+}
+
 /** A delta by our own hand. */
 function ourDelta(old: Buffer, target: Buffer, { pieceBytes = 4321 } = {}): Buffer {
   const base = new Base([layerTar(old)]);
   const made: Buffer[] = [];
   const sink = (bytes: Buffer) => void made.push(Buffer.from(bytes));
-  const writer = new LibrsyncWriter({ base, index: new BlockIndex(base), sink });
+  const writer = new LibrsyncWriter({ base, index: indexOf(old, pieceBytes), sink });
   for (let at = 0; at < target.length; at += pieceBytes) writer.push(target.subarray(at, at + pieceBytes));
   writer.end();
   return Buffer.concat(made);
@@ -142,7 +148,12 @@ test('the positions and lengths of a large base take 4 bytes, and it is never he
         part.copy(target, Math.max(0, from - position), Math.max(0, position - from));
     },
   };
-  const index = new BlockIndex(base);
+  const index = new BlockIndex(bytes);
+  const piece = Buffer.alloc(64 << 10);
+  for (let at = 0; at < bytes; at += piece.length) {
+    base.copy(at, piece);
+    index.push(piece);
+  }
   assert.equal(index.blockBytes, 256);
   const made: Buffer[] = [];
   const writer = new LibrsyncWriter({ base, index, sink: (piece) => void made.push(Buffer.from(piece)) });
