@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { type Effort, STEP_BYTES } from './effort.ts';
 
 /** A layer's exact tar, any part of it at any time. `read` gives less only at the end, in a buffer that it lets go of. */
 export interface TarBytes {
@@ -23,6 +24,7 @@ export class Base implements Source {
   readonly #layers: readonly { readonly start: number; readonly tar: TarBytes }[];
   /** By their position; the one that was not used for longest is first. */
   readonly #blocks = new Map<number, Buffer>();
+  #effort: Effort | undefined;
 
   constructor(tars: readonly TarBytes[]) {
     let start = 0;
@@ -40,6 +42,11 @@ export class Base implements Source {
     return length === 0 ? Buffer.alloc(0) : this.#read(position, length);
   }
 
+  /** Has another frame pay for what is read from here on. */
+  chargeTo(effort: Effort): void {
+    this.#effort = effort;
+  }
+
   copy(position: number, target: Buffer): void {
     checkRange(this, position, target.length);
     for (let done = 0; done < target.length; ) {
@@ -52,6 +59,7 @@ export class Base implements Source {
   #block(start: number): Buffer {
     const known = this.#blocks.get(start);
     this.#blocks.delete(start);
+    if (known === undefined) this.#effort?.spend(STEP_BYTES);
     const block = known ?? this.#read(start, Math.min(BLOCK_BYTES, this.bytes - start));
     this.#blocks.set(start, block);
     for (const oldest of this.#blocks.keys()) {

@@ -4,6 +4,7 @@ import { VarintReader } from '../lib/varints.ts';
 import type { Base } from './base.ts';
 import type { DeltaLayer } from './delta-header.ts';
 import { baseOf, type DeltaReader, type LayerTar } from './delta-reader.ts';
+import { Effort } from './effort.ts';
 import { type ColumnName, type ColumnReaders, columnNames, columnSizes, Op, unpackFrame } from './frame.ts';
 import { Output, Program } from './program.ts';
 import { MemberSink } from './tar-index.ts';
@@ -97,7 +98,9 @@ function runsOf(
   };
   const unpacked = unpackFrame(packed);
   const columns = { ...unpacked, ops: new WatchedReader(unpacked.ops.rest(), onNext) };
-  const program = new Program(columns, { source: o.base, windows: o.windows });
+  const effort = new Effort();
+  o.base.chargeTo(effort);
+  const program = new Program(columns, { source: o.base, windows: o.windows, effort });
   program.run(output);
   settle();
   if (!program.isDone) throw fail.corrupt('delta: a frame goes on behind its end');

@@ -3,7 +3,7 @@ import * as z from 'zod/mini';
 import { fail } from '../errors.ts';
 import { type Digest, isDigest } from '../lib/digest.ts';
 import { compress, decompress } from './brotli.ts';
-import { MAX_FRAME_BYTES, MIN_FRAME_BYTES } from './frame.ts';
+import { MAX_COLUMN_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES } from './frame.ts';
 
 /**
  * How a delta begins (docs/delta-format.md):
@@ -30,7 +30,7 @@ const HASH_BYTES = 16;
 const digest = z.custom<Digest>((text) => typeof text === 'string' && isDigest(text));
 const bytes = z.int().check(z.nonnegative());
 const frame = z.tuple([
-  bytes.check(z.positive()),
+  z.int().check(z.positive(), z.maximum(MAX_COLUMN_BYTES)),
   z.int().check(z.positive(), z.maximum(MAX_FRAME_BYTES)),
   z.string().check(z.regex(/^[A-Za-z0-9_-]{22}$/)),
 ]);

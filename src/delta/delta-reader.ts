@@ -3,6 +3,7 @@ import { fail } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
 import { Base, type TarBytes } from './base.ts';
 import { type DeltaHeader, type DeltaLayer, frameHash, PREFIX_BYTES, parsePrefix } from './delta-header.ts';
+import { Effort } from './effort.ts';
 import { unpackFrame } from './frame.ts';
 import { Output, Program } from './program.ts';
 import { WindowCodec } from './vcdiff.ts';
@@ -76,7 +77,9 @@ export function runFrame(
   outputBytes: number,
   o: { source: Base; windows: WindowCodec; sink: TarSink },
 ): void {
-  const program = new Program(unpackFrame(packed), o);
+  const effort = new Effort();
+  o.source.chargeTo(effort);
+  const program = new Program(unpackFrame(packed), { ...o, effort });
   program.run(new Output(outputBytes, o.sink));
   if (!program.isDone) throw fail.corrupt('delta: a frame goes on behind its end');
 }

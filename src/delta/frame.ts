@@ -38,8 +38,8 @@ export const MAX_FRAME_BYTES = 16 << 20;
 export const MAX_INFLATED_BYTES = MAX_FRAME_BYTES;
 /** The least that one may have, unless it is the last of its layer: who reads a delta works in proportion to its output. */
 export const MIN_FRAME_BYTES = MAX_FRAME_BYTES / 2;
-/** What all columns of a frame may hold. */
-const MAX_COLUMN_BYTES = MAX_FRAME_BYTES * 3;
+/** What all columns of a frame may hold, and so what a frame may have in the file. */
+export const MAX_COLUMN_BYTES = MAX_FRAME_BYTES * 3;
 /** The most that a copy reads and changes at once; a change never reaches from one such piece into the next. */
 export const PIECE_BYTES = 64 << 10;
 /** So many bytes change together: the size of most addresses in programs. */

@@ -1,5 +1,6 @@
 import { fail } from '../errors.ts';
 import type { Source } from './base.ts';
+import { COMPRESSOR_BYTES, type Effort, STEP_BYTES } from './effort.ts';
 import { CHANGE_BYTES, type ColumnReaders, MAX_INFLATED_BYTES, Op, PIECE_BYTES } from './frame.ts';
 import { makeGzip, readGzip } from './gzip.ts';
 import { fieldsOf, findHeader, padded, patchHeader } from './tar-header.ts';
@@ -88,6 +89,7 @@ export class Program {
   readonly #columns: ColumnReaders;
   readonly #source: Source;
   readonly #windows: WindowCodec;
+  readonly #effort: Effort;
   readonly #changes: Changes;
   readonly #isInner: boolean;
   /** Where the base would be if it had gone on beside the output: what seeks count from. */
@@ -96,10 +98,14 @@ export class Program {
   #inflatedBytes = 0;
 
   /** Without `changes` it is a frame's own program; with them, that of a gzip member in it. */
-  constructor(columns: ColumnReaders, o: { source: Source; windows: WindowCodec; changes?: Changes }) {
+  constructor(
+    columns: ColumnReaders,
+    o: { source: Source; windows: WindowCodec; effort: Effort; changes?: Changes },
+  ) {
     this.#columns = columns;
     this.#source = o.source;
     this.#windows = o.windows;
+    this.#effort = o.effort;
     this.#isInner = o.changes !== undefined;
     this.#changes = o.changes ?? new Changes(columns);
   }
@@ -200,6 +206,7 @@ export class Program {
     const window = this.#columns.literals.take(this.#length());
     this.#windows.check(sourceBytes, targetBytes);
     if (targetBytes > output.left) throw fail.corrupt('delta: a frame makes more than it says');
+    this.#effort.spend(sourceBytes + STEP_BYTES);
     const source = Buffer.allocUnsafe(sourceBytes);
     this.#source.copy(position, source);
     output.put(this.#windows.decode(window, source, targetBytes));
@@ -219,14 +226,14 @@ export class Program {
     const member = Buffer.allocUnsafe(sourceBytes);
     if (sourceBytes > 0) this.#source.copy(position, member);
     const inner = readGzip(member, MAX_GZIP_BYTES);
+    this.#effort.spend(sourceBytes + inner.bytes + COMPRESSOR_BYTES);
     const plain = Buffer.allocUnsafe(plainBytes);
     let used = 0;
     const collected = new Output(plainBytes, (bytes) => {
       used += bytes.copy(plain, used);
     });
-    new Program(this.#columns, { source: inner, windows: this.#windows, changes: this.#changes }).run(
-      collected,
-    );
+    const [windows, effort, changes] = [this.#windows, this.#effort, this.#changes];
+    new Program(this.#columns, { source: inner, windows, effort, changes }).run(collected);
     output.put(makeGzip(plain, { head, shape }));
     this.#next = position + sourceBytes;
   }

@@ -67,6 +67,7 @@ export async function load(
   });
   const answered = once(sent, 'response');
   answered.catch(() => {});
+  sent.on('error', () => {}); // Node tells of a broken pipe once the answer has come and the connection is gone
   if (Buffer.isBuffer(body)) sent.end(body);
   else await pipeline(body, sent).catch(() => {}); // it may answer before it has read everything
   const [response] = (await answered) as [IncomingMessage];
