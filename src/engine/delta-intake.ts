@@ -11,6 +11,7 @@ import { nowText } from '../lib/time.ts';
 import { parseManifest } from '../registry/manifest.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import { type LoadedImage, readConfig, readTag } from './archived-image.ts';
+import { noteDamage } from './base-damage.ts';
 import type { Images } from './images.ts';
 import type { LayerPin } from './layer-pins.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -19,7 +20,10 @@ import type { Space } from './space.ts';
 
 interface IntakeParts {
   images: Pick<Images, 'byId'>;
-  shelf: Pick<LayerShelf, 'deltas' | 'drop' | 'isSound' | 'keep' | 'lease' | 'pin' | 'release'>;
+  shelf: Pick<
+    LayerShelf,
+    'deltas' | 'drop' | 'isSound' | 'keep' | 'lease' | 'noteVerdict' | 'pin' | 'release'
+  >;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
   log: Log;
@@ -130,7 +134,7 @@ export class DeltaIntake implements AsyncDisposable {
     lease: LeaseRecord,
     o: { header: DeltaHeader; headerBytes: number; target: Target; work: Work },
   ): Promise<void> {
-    const { shelf, space } = this.#parts;
+    const { shelf, space, log } = this.#parts;
     const diffIds = o.work.missing.map(({ diffId }) => diffId);
     const fullBytes = diffIds.reduce((sum, diffId) => sum + (o.target.packedBytes.get(diffId) ?? 0), 0);
     const made = await shelf.deltas
@@ -142,11 +146,11 @@ export class DeltaIntake implements AsyncDisposable {
         onProgress: this.#progressOf(o.header, { missing: o.work.missing, from: o.headerBytes }),
         signal: this.#signal,
       })
-      .catch((cause: unknown) => {
-        const isTooLarge = cause instanceof Failure && cause.code === 'LAYER_TOO_LARGE';
-        throw isTooLarge ? space.failureOf(cause) : cause;
-      });
-    if (made.failure !== undefined) throw made.failure;
+      .catch((failure: unknown) => ({ layers: [], failure }));
+    const { failure } = made;
+    await noteDamage(failure, o.work.base, { shelf, log });
+    if (failure instanceof Failure && failure.code === 'LAYER_TOO_LARGE') throw space.failureOf(failure);
+    if (failure !== undefined) throw failure;
     if (made.layers.length < diffIds.length) throw fail.corrupt('delta: it lacks layers that it lists');
   }
 
