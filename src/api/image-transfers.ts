@@ -9,6 +9,8 @@ import { Router } from './router.ts';
 
 /** That a client may name as base of one pull. */
 const MOST_BASES = 32;
+/** Whole or cut, and no name. */
+const IMAGE_ID = /^[0-9a-f]{1,64}$/;
 
 /** What brings images here. */
 export interface Pulls {
@@ -115,20 +117,21 @@ function deltaWishes(req: ApiContext['req']): DeltaWishes | undefined {
     .split(',')
     .map((name) => name.trim())
     .filter(Boolean);
+  for (const name of bases) if (!IMAGE_ID.test(name)) nameIn('X-Delta-Base', name);
   if (bases.length > MOST_BASES) throw fail.badRequest(`X-Delta-Base names more than ${MOST_BASES} images`);
   return {
     ...(mode && { mode }),
     ...(bases.length > 0 && { bases }),
-    ...(source !== undefined && { source: deltaSource(source), auths: registryAuthsOf(req) }),
+    ...(source !== undefined && { source: nameIn('X-Delta-Source', source), auths: registryAuthsOf(req) }),
   };
 }
 
-/** Several of these headers are one text with commas, which is no name. */
-function deltaSource(text: string | string[]): Reference {
+/** Several headers of one kind are one text with commas, which is no name. */
+function nameIn(header: string, text: string | string[]): Reference {
   try {
     return parseReference(String(text).trim());
   } catch (cause) {
-    throw fail.badRequest(`invalid X-Delta-Source: ${messageOf(cause)}`);
+    throw fail.badRequest(`invalid ${header}: ${messageOf(cause)}`);
   }
 }
 
