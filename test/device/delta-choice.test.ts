@@ -167,6 +167,11 @@ test('of several deltas and bases the smallest delta is taken', async () => {
   await succeeds(lines);
   const { base, fetchedBytes } = auxOf(lines) ?? {};
   assert.deepEqual([base, fetchedBytes], [baseOf(0).configDigest, Math.min(...sizes)]);
+  const log = (await engine.log()).split('\n').filter((line) => line.includes('"delta applied"'));
+  const told = JSON.parse(log.at(-1) ?? '') as Record<string, unknown>;
+  const savedBytes =
+    target.layers.slice(1).reduce((sum, { blob }) => sum + blob.length, 0) - Math.min(...sizes);
+  assert.deepEqual([told['base'], told['bytes'], told['savedBytes']], [base, fetchedBytes, savedBytes]);
 });
 
 test('after one that is of no use the next is tried, in the same pull', async () => {
@@ -269,12 +274,14 @@ test('a source that is of no use: `require` fails, `auto` falls back', async (t)
     });
 });
 
-test('a source that is no name is refused before anything begins', async () => {
+test('a source or a base that is no name is refused before anything begins', async () => {
   for (const source of ['', 'Not A Name', 'a:b:c', 'a/b, c/d', 'http://host/a'])
     assert.match(
       (await pull({ 'x-delta-source': source })).at(-1)?.error ?? '',
       /^400 invalid X-Delta-Source: /,
     );
+  for (const base of ['A Name', 'app:1, sha256:x y'])
+    assert.match((await pull({ 'x-delta-base': base })).at(-1)?.error ?? '', /^400 invalid X-Delta-Base: /);
   assert.deepEqual(proxy.requests, []);
 });
 
@@ -321,6 +328,7 @@ test('layers made of a delta have the statuses of all others, and bytes count on
     bytes,
   );
   totalIs(delta, bytes);
+  isComplete(delta);
 });
 
 test('a delta that was of no use counts in the total with what was fetched of it', async () => {
@@ -329,6 +337,7 @@ test('a delta that was of no use counts in the total with what was fetched of it
   const lines = await pull({ 'x-delta-mode': 'auto' });
   await succeeds(lines);
   totalIs(lines, auxOf(lines)?.fetchedBytes ?? 0);
+  isComplete(lines);
 });
 
 /** Every total is an object with two honest numbers, and the last one is complete. */
@@ -337,6 +346,21 @@ function totalIs(lines: readonly Line[], bytes: number): void {
   assert.equal(totals.length > 0, true);
   for (const each of totals) assert.equal((each?.current ?? 1) <= (each?.total ?? 0), true);
   assert.deepEqual(totals.at(-1), { current: bytes, total: bytes });
+}
+
+/** Who counts by layer, as docker-progress does, is at 100 % before the last line says so. */
+function isComplete(lines: readonly Line[]): void {
+  const parts = new Map<string, number>();
+  for (const { id = '', status = '', progressDetail } of lines) {
+    const { current, total } = progressDetail ?? {};
+    if (id === 'Total') continue;
+    if (status === 'Pulling fs layer') parts.set(id, 0);
+    if (status === 'Already exists' || status === 'Pull complete') parts.set(id, 1);
+    if (total === undefined || current === undefined) continue;
+    assert.equal(parts.has(id), true, `${status} of ${id}, which was not begun`);
+    parts.set(id, current / total);
+  }
+  for (const [id, part] of parts) assert.equal(part, 1, id);
 }
 
 /** The first half of the delta comes at once, the rest never. */
@@ -366,6 +390,23 @@ test('two pulls of one target share a delta', async () => {
   await succeeds(two);
   assert.equal(asked(delta.digest), 1);
   assert.equal(layersAsked(), 0);
+});
+
+test('beside a pull of its layers by other means a delta does no harm', async () => {
+  await have(0);
+  const delta = await publish(0);
+  const other = makeImage({ layers: target.layers, config: { Labels: { v: 'other' } } });
+  await push(registry.host, repository, ['other'], other);
+  const slow = { kind: 'drip', bytes: Math.ceil(delta.bytes / 20), everyMs: 20 } as const;
+  proxy.fault({ path: new RegExp(`/blobs/${delta.digest}`), times: 1, do: slow });
+  const [whole, one] = await Promise.all([
+    pull({ 'x-delta-mode': 'off' }, 'other'),
+    pull({ 'x-delta-mode': 'require' }),
+  ]);
+  await succeeds(whole);
+  await succeeds(one);
+  assert.equal(await idOf('other'), other.configDigest);
+  assert.equal(layerDirectories(target, 1).length, 1);
 });
 
 test('if the first of two is cancelled the second takes over, and a client that waits can leave', async () => {
@@ -398,16 +439,18 @@ test('if the first of two fails the second takes over', async () => {
 
 /** The directory of one of an image's layers. */
 function layerDirectory(image: TestImage, at: number): string {
-  const { diffId } = image.layers[at] ?? {};
-  const found = readdirSync(join(engine.dataRoot, 'layers'))
-    .map((name) => join(engine.dataRoot, 'layers', name))
-    .find(
-      (path) =>
-        existsSync(join(path, 'layer.json')) &&
-        readFileSync(join(path, 'layer.json')).includes(diffId ?? '?'),
-    );
+  const [found] = layerDirectories(image, at);
   assert.ok(found !== undefined);
   return found;
+}
+
+function layerDirectories(image: TestImage, at: number): string[] {
+  const { diffId = '?' } = image.layers[at] ?? {};
+  const layers = join(engine.dataRoot, 'layers');
+  const tells = (path: string) => existsSync(path) && readFileSync(path).includes(diffId);
+  return readdirSync(layers)
+    .map((name) => join(layers, name))
+    .filter((path) => tells(join(path, 'layer.json')));
 }
 
 function flip(directory: string, file: string, at = 0.5): void {
