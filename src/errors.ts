@@ -95,6 +95,10 @@ export const fail = {
     new Failure('IS_RESTARTING', 409, `container ${ref} is restarting, wait until the container is running`),
   execRestarting: (id: string) =>
     new Failure('IS_RESTARTING', 409, `Container ${id} is restarting, wait until the container is running`),
+  updateConflict: (message: string) => new Failure('UPDATE_CONFLICT', 409, message),
+  /** The same failure, told of the update that met it. */
+  cannotUpdate: (id: string, { code, status, message }: Failure) =>
+    new Failure(code, status, `Cannot update container ${id}: ${message}`),
   startPaused: () => new Failure('IS_PAUSED', 409, 'cannot start a paused container, try unpause instead'),
   beingRemoved: (ref: string) =>
     new Failure('BEING_REMOVED', 409, `removal of container ${ref} is already in progress`),

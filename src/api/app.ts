@@ -32,6 +32,7 @@ import { type Axes, Versions } from './versions.ts';
 /** The engine's parts that answer requests, by what they do. */
 export interface EngineParts {
   containers: ContainerParts['containers'];
+  updates: ContainerParts['updates'];
   stats: StatsParts['stats'];
   processLists: StatsParts['processLists'];
   io: ContainerIo;
@@ -80,7 +81,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
     [
       systemRoutes({ system: engine.system, release, ceiling, floor }),
       eventRoutes(engine.events),
-      containerRoutes({ containers: engine.containers, execs: engine.execs, host }),
+      containerRoutes({ ...engine, host }),
       lifeRoutes(engine.containers),
       containerStatsRoutes(engine),
       containerIoRoutes(engine.io),

@@ -1,6 +1,6 @@
 import type { ContainerConfig, EndpointSettings, HostConfig, MountRequest } from '../engine/model.ts';
 import { fail } from '../errors.ts';
-import { type BindOptions, endpointSettings, type VolumeOptions } from './container-wire.ts';
+import { type BindOptions, endpointSettings, type UpdateBody, type VolumeOptions } from './container-wire.ts';
 import type { Shape, Wire } from './shapes.ts';
 
 /** A create request on its way to the engine. */
@@ -12,6 +12,20 @@ export interface CreateDraft {
   platform: string;
   warnings: string[];
 }
+
+/** What differs in update requests. */
+export const updateShapes: readonly Shape<UpdateBody>[] = [
+  {
+    gate: 'G013',
+    below: (update) => {
+      update.pidsLimit = null;
+    },
+    above: (update) => {
+      if (update.pidsLimit !== null && update.pidsLimit <= 0) update.pidsLimit = 0;
+    },
+  },
+  { gate: 'G051', above: (update) => delete update.kernelMemory },
+];
 
 /** What differs in create requests, in the order in which dockerd looks at it. Throws 400. */
 export const createShapes: readonly Shape<CreateDraft>[] = [

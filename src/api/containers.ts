@@ -1,10 +1,10 @@
 import type { ContainerConfig, EndpointSettings, HostConfig } from '../engine/model.ts';
 import { fail } from '../errors.ts';
 import { type Platform, parsePlatform } from '../lib/platform.ts';
-import { readCreateJson } from './body.ts';
-import { type CreateDraft, createShapes, warningShapes } from './container-gates.ts';
+import { readCreateJson, readJson } from './body.ts';
+import { type CreateDraft, createShapes, updateShapes, warningShapes } from './container-gates.ts';
 import { inspectWire, summaryWire } from './container-view.ts';
-import { createBody } from './container-wire.ts';
+import { createBody, type UpdateBody, updateBody } from './container-wire.ts';
 import type { ApiContext } from './context.ts';
 import type { ContainerSummary, ContainerView } from './engine-views.ts';
 import { type Filters, filtersOf } from './filters.ts';
@@ -49,14 +49,20 @@ export interface CreateRequest {
   platform?: Platform;
 }
 
+export interface Updates {
+  /** What is 0, empty or null stays as it is. */
+  update(ref: string, wish: UpdateBody): Promise<{ warnings: string[] }>;
+}
+
 export interface ContainerParts {
   containers: Containers & Lives;
+  updates: Updates;
   execs: { idsOf(containerId: string): readonly string[] };
   /** What an incomplete platform is completed with. */
   host: Platform;
 }
 
-export function containerRoutes({ containers, execs, host }: ContainerParts): Router {
+export function containerRoutes({ containers, updates, execs, host }: ContainerParts): Router {
   const router = new Router();
 
   /** 200, 400 for filters that make no sense. */
@@ -87,6 +93,13 @@ export function containerRoutes({ containers, execs, host }: ContainerParts): Ro
   router.post('/containers/:id/rename', async (ctx, id) => {
     await containers.rename(id, ctx.state.query.text('name'));
     ctx.status = 204;
+  });
+
+  /** 200, 400 for values that make no sense, 404 no such container, 409 for what the container's state forbids. */
+  router.post('/containers/:id/update', async (ctx, id) => {
+    const wish = shape(await readJson(ctx, updateBody), updateShapes, ctx.state.axes);
+    const { warnings } = await updates.update(id, wish);
+    answerJson(ctx, { Warnings: warnings.length > 0 ? warnings : null });
   });
 
   /** 204, 404 no such container, 409 it runs. */

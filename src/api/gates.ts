@@ -40,6 +40,8 @@ export const gates = {
   G011: ['ceiling', '1.40'],
   /** PidsLimit is null where there is none. */
   G012: ['ceiling', '1.40'],
+  /** Update takes a PidsLimit. */
+  G013: ['request', '1.40'],
   /** DiskQuota left HostConfig; DeviceRequests and KernelMemoryTCP came. */
   G014: ['ceiling', '1.40'],
   /** /info tells of PidsLimit and KernelMemoryTCP. */

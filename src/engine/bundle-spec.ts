@@ -2,7 +2,7 @@ import { fail } from '../errors.ts';
 import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { initInContainer } from './init-program.ts';
-import type { ContainerRecord, HostConfig } from './model.ts';
+import type { ContainerRecord, HostConfig, Resources } from './model.ts';
 import type { BundleMount } from './mounts.ts';
 import { type Donors, namespacesOf } from './namespaces.ts';
 import { securityOf } from './security.ts';
@@ -120,7 +120,8 @@ export function environmentOf(
   return [...variables.values()];
 }
 
-function resourcesOf(hostConfig: HostConfig): BundleSpec['resources'] {
+/** The limits of a container, those that are none left out. */
+export function resourcesOf(hostConfig: Resources): BundleSpec['resources'] {
   const { nanoCpus } = hostConfig;
   const { kernelMemory = 0, kernelMemoryTCP = 0, memorySwappiness, pidsLimit } = hostConfig;
   const periodUs = nanoCpus > 0 ? 100_000 : hostConfig.cpuPeriod;

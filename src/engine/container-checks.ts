@@ -45,12 +45,15 @@ export interface HostLimits {
  * Checks that need no image, in dockerd's order; throws 400 in its words. Answers the host's part as far as the kernel
  * can give it, and a warning for each wish that it cannot.
  */
-export function checkRequest({ config, hostConfig }: CreateRequest, host: HostLimits): CheckedResources {
+export function checkRequest(
+  { config, hostConfig }: CreateRequest,
+  host: HostLimits,
+): CheckedResources<HostConfig> {
   checkConflicts(config, hostConfig);
   checkSchedulers(hostConfig, host.limits);
   checkConfig(config);
   checkHostConfig(hostConfig);
-  const checked = checkResources(hostConfig, host.limits, host.cpus);
+  const checked = checkResources(hostConfig, host);
   checkPlatformSettings(hostConfig);
   securityOf(hostConfig);
   if (hostConfig.runtime !== '' && !host.runtimes.includes(hostConfig.runtime)) {
@@ -167,7 +170,8 @@ function checkHostConfig(hostConfig: HostConfig): void {
   }
 }
 
-function checkRestartPolicy({ name, maximumRetryCount }: RestartPolicy): void {
+/** Throws 400. */
+export function checkRestartPolicy({ name, maximumRetryCount }: RestartPolicy): void {
   if (!['', 'no', 'always', 'on-failure', 'unless-stopped'].includes(name))
     throw fail.unknownRestartPolicy(name);
   if (name !== '' && name !== 'on-failure' && maximumRetryCount !== 0)

@@ -20,6 +20,7 @@ import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
+import { ContainerUpdates } from './container-updates.ts';
 import { Containers } from './containers.ts';
 import { DeltaImageMaking } from './delta-image-making.ts';
 import { DeltaImages } from './delta-images.ts';
@@ -102,6 +103,7 @@ export class Engine implements AsyncDisposable {
   readonly deltaImages: DeltaImageMaking;
   readonly exports: ContainerExports;
   readonly containers: Containers;
+  readonly updates: ContainerUpdates;
   readonly prunes: Prunes;
   readonly usage: DiskUsage;
   readonly stats: Stats;
@@ -124,6 +126,7 @@ export class Engine implements AsyncDisposable {
     deltaImages: DeltaImageMaking;
     exports: ContainerExports;
     containers: Containers;
+    updates: ContainerUpdates;
     prunes: Prunes;
     usage: DiskUsage;
     stats: Stats;
@@ -145,6 +148,7 @@ export class Engine implements AsyncDisposable {
     this.deltaImages = o.deltaImages;
     this.exports = o.exports;
     this.containers = o.containers;
+    this.updates = o.updates;
     this.prunes = o.prunes;
     this.usage = o.usage;
     this.stats = o.stats;
@@ -313,6 +317,7 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       containers,
+      updates: new ContainerUpdates({ records, life, runtime, events, host }),
       prunes: new Prunes({ records, life, launcher, volumes, images, events, log }),
       usage: new DiskUsage({ store, images, containers, volumes, records }),
       commits: new Commits({

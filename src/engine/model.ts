@@ -84,8 +84,43 @@ export interface MountRequest {
   tmpfsOptions?: { sizeBytes?: number; mode?: number };
 }
 
+/** What a container may use of the host; what can be changed while it runs is part of it. */
+export interface Resources {
+  cpuShares: number;
+  memory: number;
+  nanoCpus: number;
+  cgroupParent: string;
+  blkioWeight: number;
+  blkioWeightDevice: { path: string; weight: number }[] | null;
+  blkioDeviceReadBps: ThrottleDevice[] | null;
+  blkioDeviceWriteBps: ThrottleDevice[] | null;
+  blkioDeviceReadIOps: ThrottleDevice[] | null;
+  blkioDeviceWriteIOps: ThrottleDevice[] | null;
+  cpuPeriod: number;
+  cpuQuota: number;
+  cpuRealtimePeriod: number;
+  cpuRealtimeRuntime: number;
+  cpusetCpus: string;
+  cpusetMems: string;
+  devices: DeviceMapping[] | null;
+  deviceCgroupRules: string[] | null;
+  deviceRequests: DeviceRequest[] | null;
+  kernelMemory?: number;
+  kernelMemoryTCP?: number;
+  memoryReservation: number;
+  memorySwap: number;
+  memorySwappiness: number | null;
+  oomKillDisable: boolean | null;
+  pidsLimit: number | null;
+  ulimits: Ulimit[] | null;
+  cpuCount: number;
+  cpuPercent: number;
+  ioMaximumIOps: number;
+  ioMaximumBandwidth: number;
+}
+
 /** How and on what it runs: from the request alone. Sizes in bytes, cpu times in microseconds. */
-export interface HostConfig {
+export interface HostConfig extends Resources {
   binds: string[] | null;
   containerIDFile: string;
   logConfig: LogConfig;
@@ -122,37 +157,6 @@ export interface HostConfig {
   sysctls?: Record<string, string>;
   runtime: string;
   isolation: string;
-  cpuShares: number;
-  memory: number;
-  nanoCpus: number;
-  cgroupParent: string;
-  blkioWeight: number;
-  blkioWeightDevice: { path: string; weight: number }[] | null;
-  blkioDeviceReadBps: ThrottleDevice[] | null;
-  blkioDeviceWriteBps: ThrottleDevice[] | null;
-  blkioDeviceReadIOps: ThrottleDevice[] | null;
-  blkioDeviceWriteIOps: ThrottleDevice[] | null;
-  cpuPeriod: number;
-  cpuQuota: number;
-  cpuRealtimePeriod: number;
-  cpuRealtimeRuntime: number;
-  cpusetCpus: string;
-  cpusetMems: string;
-  devices: DeviceMapping[] | null;
-  deviceCgroupRules: string[] | null;
-  deviceRequests: DeviceRequest[] | null;
-  kernelMemory?: number;
-  kernelMemoryTCP?: number;
-  memoryReservation: number;
-  memorySwap: number;
-  memorySwappiness: number | null;
-  oomKillDisable: boolean | null;
-  pidsLimit: number | null;
-  ulimits: Ulimit[] | null;
-  cpuCount: number;
-  cpuPercent: number;
-  ioMaximumIOps: number;
-  ioMaximumBandwidth: number;
   mounts?: MountRequest[];
   maskedPaths: string[] | null;
   readonlyPaths: string[] | null;

@@ -1,10 +1,10 @@
 import { fail } from '../errors.ts';
 import type { CgroupLimits } from '../host/cgroup-limits.ts';
-import type { HostConfig } from './model.ts';
+import type { Resources } from './model.ts';
 
 /** What a container may have, and what is to be said of the rest. */
-export interface CheckedResources {
-  hostConfig: HostConfig;
+export interface CheckedResources<T extends Resources> {
+  hostConfig: T;
   warnings: string[];
 }
 
@@ -13,13 +13,17 @@ const MOST_CPUS = 8192;
 
 /**
  * Checks limits against each other and against the kernel, in dockerd's order (moby, verifyPlatformContainerResources).
- * What the kernel cannot limit is taken out with a warning; what makes no sense throws 400.
+ * What the kernel cannot limit is taken out with a warning; what makes no sense throws 400. In an update, what is 0 or
+ * empty stays as it is.
  */
-export function checkResources(given: HostConfig, limits: CgroupLimits, cpus: number): CheckedResources {
+export function checkResources<T extends Resources>(
+  given: T,
+  { limits, cpus, isUpdate = false }: { limits: CgroupLimits; cpus: number; isUpdate?: boolean },
+): CheckedResources<T> {
   const hostConfig = { ...given };
   const warnings: string[] = [];
   if (hostConfig.memorySwappiness === -1) hostConfig.memorySwappiness = null; // what clients of old send for none
-  checkMemory(hostConfig, limits, warnings);
+  checkMemory(hostConfig, limits, { isUpdate, warnings });
   checkProcesses(hostConfig, limits, warnings);
   checkCpus(hostConfig, limits, cpus, warnings);
   checkCpusets(hostConfig, limits, warnings);
@@ -28,7 +32,7 @@ export function checkResources(given: HostConfig, limits: CgroupLimits, cpus: nu
 }
 
 /** The ones that dockerd refuses before it looks at anything else. Throws 500. */
-export function checkSchedulers(hostConfig: HostConfig, limits: Pick<CgroupLimits, 'cpuRealtime'>): void {
+export function checkSchedulers(hostConfig: Resources, limits: Pick<CgroupLimits, 'cpuRealtime'>): void {
   const { cpuRealtimePeriod: period, cpuRealtimeRuntime: runtime } = hostConfig;
   if (hostConfig.ioMaximumBandwidth !== 0)
     throw fail.host('Invalid QoS settings: linux does not support configuration of maximum bandwidth');
@@ -40,7 +44,11 @@ export function checkSchedulers(hostConfig: HostConfig, limits: Pick<CgroupLimit
     throw fail.host('cpu real-time runtime cannot be higher than cpu real-time period');
 }
 
-function checkMemory(hostConfig: HostConfig, limits: CgroupLimits, warnings: string[]): void {
+function checkMemory(
+  hostConfig: Resources,
+  limits: CgroupLimits,
+  { isUpdate, warnings }: { isUpdate: boolean; warnings: string[] },
+): void {
   if (hostConfig.memory !== 0 && hostConfig.memory < MIN_MEMORY_BYTES)
     throw fail.badRequest('Minimum memory limit allowed is 6MB');
   if (hostConfig.memory > 0 && !limits.memory) {
@@ -54,7 +62,7 @@ function checkMemory(hostConfig: HostConfig, limits: CgroupLimits, warnings: str
   const { memory, memorySwap } = hostConfig;
   if (memory > 0 && memorySwap > 0 && memorySwap < memory)
     throw fail.badRequest('Minimum memoryswap limit should be larger than memory limit, see usage');
-  if (memory === 0 && memorySwap > 0)
+  if (memory === 0 && memorySwap > 0 && !isUpdate)
     throw fail.badRequest('You should always set the Memory limit when using Memoryswap limit, see usage');
   if (hostConfig.memorySwappiness !== null && !limits.memorySwappiness) {
     warnings.push(lacks('memory swappiness capabilities', 'Memory swappiness discarded.'));
@@ -66,7 +74,7 @@ function checkMemory(hostConfig: HostConfig, limits: CgroupLimits, warnings: str
   checkReservation(hostConfig, limits, warnings);
 }
 
-function checkReservation(hostConfig: HostConfig, limits: CgroupLimits, warnings: string[]): void {
+function checkReservation(hostConfig: Resources, limits: CgroupLimits, warnings: string[]): void {
   if (hostConfig.memoryReservation > 0 && !limits.memoryReservation) {
     warnings.push(lacks('memory soft limit capabilities', 'Limitation discarded.'));
     hostConfig.memoryReservation = 0;
@@ -84,7 +92,7 @@ function checkReservation(hostConfig: HostConfig, limits: CgroupLimits, warnings
   }
 }
 
-function checkProcesses(hostConfig: HostConfig, limits: CgroupLimits, warnings: string[]): void {
+function checkProcesses(hostConfig: Resources, limits: CgroupLimits, warnings: string[]): void {
   if (hostConfig.oomKillDisable !== null && !limits.oomKillDisable) {
     if (hostConfig.oomKillDisable)
       warnings.push('Your kernel does not support OomKillDisable. OomKillDisable discarded.');
@@ -101,7 +109,7 @@ function checkProcesses(hostConfig: HostConfig, limits: CgroupLimits, warnings: 
   }
 }
 
-function checkCpus(hostConfig: HostConfig, limits: CgroupLimits, cpus: number, warnings: string[]): void {
+function checkCpus(hostConfig: Resources, limits: CgroupLimits, cpus: number, warnings: string[]): void {
   const { nanoCpus } = hostConfig;
   if (nanoCpus > 0 && hostConfig.cpuPeriod > 0)
     throw fail.badRequest('Conflicting options: Nano CPUs and CPU Period cannot both be set');
@@ -139,7 +147,7 @@ function checkCpus(hostConfig: HostConfig, limits: CgroupLimits, cpus: number, w
   }
 }
 
-function checkCpusets(hostConfig: HostConfig, limits: CgroupLimits, warnings: string[]): void {
+function checkCpusets(hostConfig: Resources, limits: CgroupLimits, warnings: string[]): void {
   if ((hostConfig.cpusetCpus !== '' || hostConfig.cpusetMems !== '') && !limits.cpuset) {
     warnings.push(lacks('cpuset', 'Cpuset discarded.'));
     Object.assign(hostConfig, { cpusetCpus: '', cpusetMems: '' });
@@ -184,7 +192,7 @@ function rangesOf(list: string): [number, number][] | undefined {
   return ranges;
 }
 
-function checkBlockIo(hostConfig: HostConfig, limits: CgroupLimits, warnings: string[]): void {
+function checkBlockIo(hostConfig: Resources, limits: CgroupLimits, warnings: string[]): void {
   if (hostConfig.blkioWeight > 0 && !limits.blockWeight) {
     warnings.push(lacks('Block I/O weight', 'Weight discarded.'));
     hostConfig.blkioWeight = 0;

@@ -18,6 +18,7 @@ import { type ExecSpec, type RunningExec, startExec } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
 import { rotatedLogPath } from './logs.ts';
+import { type BundleResources, ociResources } from './resources.ts';
 import { findProgram, type OciRuntime, type RuntimeChoice, Runtimes } from './runtimes.ts';
 import { type BundleSpec, cgroupOf, ociSpec, type SpecHost } from './spec.ts';
 
@@ -159,6 +160,16 @@ export class Runtime implements AsyncDisposable {
   async resume(id: string): Promise<void> {
     await this.#order(id, 'resume');
     rmSync(this.#known(id).bundle.path('paused'), { force: true });
+  }
+
+  /** Changes limits of a running container; those that are left out stay. Throws 500 with the runtime's words. */
+  async update(id: string, resources: BundleResources): Promise<void> {
+    const { facts, runtime } = this.#known(id);
+    const limits = JSON.stringify(ociResources(resources, this.#host.cgroupVersion));
+    const { code, stderr } = await runtime.callWith(limits, 'update', '--resources', '-', id);
+    if (code === 0) return;
+    if (!isRunning(facts.container)) throw fail.notRunning(id);
+    throw fail.runtime(`OCI runtime update failed: ${stderr.trim()}: unknown`);
   }
 
   /** Sets the size of the container's terminal. */

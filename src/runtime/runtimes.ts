@@ -30,8 +30,16 @@ export class OciRuntime {
 
   /** Runs a command to its end. Any exit code is a result. */
   call(...command: string[]): Promise<Finished> {
+    return this.callWith(undefined, ...command);
+  }
+
+  /** As {@link call}, with something to read on stdin. */
+  callWith(input: string | undefined, ...command: string[]): Promise<Finished> {
     // or a start would wait for the container to report to the service manager that we ourselves report to
-    return run(this.path, [...this.args(), ...command], { env: { NOTIFY_SOCKET: undefined } });
+    return run(this.path, [...this.args(), ...command], {
+      env: { NOTIFY_SOCKET: undefined },
+      ...(input !== undefined && { input }),
+    });
   }
 
   /** The first number that it says it is. */

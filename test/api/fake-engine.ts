@@ -212,6 +212,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     deltaImages: { make: never },
     commits: { commit: never },
     exports: { export: never },
+    updates: { update: never },
     stats: { once: never, stream: never },
     processLists: { top: never },
     registries: { login: never, inspect: never, search: never },

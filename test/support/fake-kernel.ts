@@ -196,6 +196,10 @@ export class FakeRuntime implements RuntimeShape {
 
   async resize(): Promise<void> {}
 
+  async update(id: string): Promise<void> {
+    await this.#do('update', () => this.#known(id));
+  }
+
   usage(): undefined {}
 
   async pids(id: string): Promise<number[]> {

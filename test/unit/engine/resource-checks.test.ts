@@ -6,7 +6,7 @@ import type { CgroupLimits } from '../../../src/host/cgroup-limits.ts';
 import { everyLimit, plainHostConfig } from '../../support/container-requests.ts';
 
 const check = (hostConfig: Partial<HostConfig>, limits: Partial<CgroupLimits> = {}) =>
-  checkResources({ ...plainHostConfig, ...hostConfig }, { ...everyLimit, ...limits }, 4);
+  checkResources({ ...plainHostConfig, ...hostConfig }, { limits: { ...everyLimit, ...limits }, cpus: 4 });
 
 test('what a kernel cannot limit is taken out and told, one by one', () => {
   const bps = [{ path: '/dev/sda', rate: 1 }];
