@@ -96,6 +96,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
         init: config.init,
         initPath: config.initPath,
         noNewPrivileges: config.noNewPrivileges,
+        cdiDirectories: config.cdiDirectories,
         shmBytes: config.shmBytes,
         ipcMode: config.ipcMode,
         cgroupnsMode: config.cgroupnsMode,

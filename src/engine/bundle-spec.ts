@@ -1,5 +1,5 @@
-import { fail } from '../errors.ts';
 import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
+import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { initInContainer } from './init-program.ts';
 import type { ContainerRecord, HostConfig, Resources } from './model.ts';
@@ -21,6 +21,8 @@ export interface BundlePlaces {
   noNewPrivileges: boolean;
   /** The mount of the init process, if it has one. */
   init?: BundleMount;
+  /** What the devices that it requests do to it. */
+  edits?: DeviceEdits;
   /** Containers whose namespaces it joins. */
   donors?: Donors;
   shm?: NonNullable<BundleSpec['shm']>;
@@ -30,11 +32,7 @@ export interface BundlePlaces {
 export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
   const { config, hostConfig } = record;
   const security = securityOf(hostConfig, places);
-  const [request] = hostConfig.deviceRequests ?? [];
-  if (request !== undefined) {
-    const wanted = (request.capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ');
-    throw fail.host(`could not select device driver "${request.driver}" with capabilities: [${wanted}]`);
-  }
+  const { edits } = places;
   return {
     id: record.id,
     runtime: record.runtime,
@@ -42,9 +40,12 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     isRootfsReadonly: hostConfig.readonlyRootfs,
     process: {
       args: places.init === undefined ? commandOf(record) : [initInContainer, '--', ...commandOf(record)],
-      env: environmentOf(record, { home: places.user.home, tty: config.tty }),
+      env: environmentOf(record, { home: places.user.home, tty: config.tty, more: edits?.env ?? [] }),
       cwd: config.workingDir === '' ? '/' : config.workingDir,
-      user: places.user,
+      user: {
+        ...places.user,
+        additionalGids: [...places.user.additionalGids, ...(edits?.additionalGids ?? [])],
+      },
       terminal: config.tty,
       ...(hostConfig.consoleSize.some((cells) => cells > 0) && { consoleSize: hostConfig.consoleSize }),
       hasStdin: config.openStdin,
@@ -58,11 +59,13 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     hostname: config.hostname,
     domainname: config.domainname,
     namespaces: namespacesOf(hostConfig, places.donors ?? {}),
-    mounts: places.init === undefined ? places.mounts : [...places.mounts, places.init],
+    mounts: mountsOf(places),
     shmBytes: hostConfig.shmSize,
     ...(places.shm !== undefined && { shm: places.shm }),
     resources: resourcesOf(hostConfig),
     devices: hostConfig.devices ?? [],
+    ...(edits !== undefined && { nodes: edits.devices, hooks: edits.hooks }),
+    deviceRules: hostConfig.deviceCgroupRules ?? [],
     isPrivileged: hostConfig.privileged,
     seccomp: hostConfig.privileged ? 'unconfined' : security.seccomp,
     maskedPaths: hostConfig.maskedPaths ?? (hostConfig.privileged ? [] : defaultMaskedPaths),
@@ -73,6 +76,14 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     logPath: places.logPath,
     logMaxBytes: places.logMaxBytes,
   };
+}
+
+/** What a device mounts at a place is instead of what else would be there. */
+function mountsOf({ mounts, init, edits }: BundlePlaces): BundleSpec['mounts'] {
+  const given = edits?.mounts ?? [];
+  const taken = new Set(given.map(({ destination }) => destination));
+  const others = [...mounts, ...(init === undefined ? [] : [init])];
+  return [...others.filter(({ destination }) => !taken.has(destination)), ...given];
 }
 
 /** Entrypoint and command in one: what is really executed. */

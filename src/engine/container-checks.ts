@@ -79,7 +79,6 @@ export function discardedWishes({
   const { type, config: logOptions } = hostConfig.logConfig;
   const discarded: [string, boolean][] = [
     ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
-    ['Device cgroup rules are', (hostConfig.deviceCgroupRules ?? []).length > 0],
     [`The log driver ${type} is`, substitutedLogDrivers.includes(type)],
     ['Log options are', Object.keys(logOptions).length > 0],
   ];

@@ -9,6 +9,7 @@ import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
 import { upLoopback } from '../network/inside.ts';
 import type { PortRequest } from '../network/ports.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
+import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
@@ -45,6 +46,8 @@ export interface LaunchDefaults {
   init: boolean;
   initPath: string | undefined;
   noNewPrivileges: boolean;
+  /** Where the files are that describe devices. */
+  cdiDirectories: readonly string[];
   /** Bound on each one's log. */
   logMaxBytes: number;
 }
@@ -128,6 +131,7 @@ export class Launcher {
     const files = this.#etc.mountsOf({ id: donors.network?.id ?? record.id, hostConfig });
     const own = files.filter(({ destination }) => !covered.has(destination));
     const shm = await this.#sharedMemory(record);
+    const edits = await this.#deviceEdits(record, user);
     const { pid } = await this.#runtime.create(
       bundleSpec(record, {
         rootfs,
@@ -137,6 +141,7 @@ export class Launcher {
         logPath: this.logPathOf(record.id),
         donors,
         ...(shm !== undefined && { shm }),
+        ...(edits !== undefined && { edits }),
         ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
         cgroupParent: this.#defaults.cgroupParent,
         noNewPrivileges: this.#defaults.noNewPrivileges,
@@ -146,6 +151,18 @@ export class Launcher {
     const { config } = record;
     if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };
     return { pid, config, ...(await this.#connect(record, pid)) };
+  }
+
+  async #deviceEdits(
+    { id, hostConfig }: ContainerRecord,
+    user: { uid: number; gid: number },
+  ): Promise<DeviceEdits | undefined> {
+    const requests = hostConfig.deviceRequests ?? [];
+    if (requests.length === 0) return undefined;
+    const { editsFor } = await import('./device-requests.ts'); // most boards have no such devices
+    const { edits, problems } = await editsFor(requests, this.#defaults.cdiDirectories, user);
+    if (problems.length > 0) this.#log.warn({ container: id, problems }, 'CDI files cannot be used');
+    return edits;
   }
 
   /** What is at /dev/shm, if it is not the container's alone. */

@@ -12,12 +12,12 @@ const skippedDirectories = new Set(['pts', 'shm', 'fd', 'mqueue', '.lxc', '.lxd-
  * The devices that a container asked for, looked up on the host; all of them for a privileged one.
  * Throws 500 in dockerd's words for one that is not there.
  */
-export async function devicesOf({ devices, isPrivileged }: BundleSpec): Promise<OciDevice[]> {
+export async function devicesOf({ devices, nodes = [], isPrivileged }: BundleSpec): Promise<OciDevice[]> {
   const hosts = isPrivileged ? await devicesBelow('/dev', '/dev', 'rwm') : [];
   const asked: OciDevice[] = [];
   for (const device of devices) asked.push(...(await resolve(device)));
   // the last one at a path wins
-  return [...new Map([...hosts, ...asked].map((device) => [device.path, device])).values()];
+  return [...new Map([...hosts, ...asked, ...nodes].map((device) => [device.path, device])).values()];
 }
 
 /** One device, or all in a directory. A link is followed, and keeps its name in the container. */

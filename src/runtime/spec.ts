@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { deviceRule } from './device-rules.ts';
 import { type BundleResources, ociResources } from './resources.ts';
 import { defaultSeccomp, seccompFrom } from './seccomp.ts';
 import type { OciSeccomp, SeccompSubject } from './seccomp-rules.ts';
@@ -67,6 +68,12 @@ export interface BundleSpec {
   readonly shm?: 'none' | { readonly source: string };
   readonly resources: BundleResources;
   readonly devices: readonly BundleDevice[];
+  /** Nodes that are known in full already. */
+  readonly nodes?: readonly OciDevice[];
+  /** What else may be done with devices: lines of the devices controller, such as `c 188:* rw`. */
+  readonly deviceRules?: readonly string[];
+  /** By the moment at which they run. */
+  readonly hooks?: Readonly<Record<string, readonly OciHook[]>>;
   readonly isPrivileged: boolean;
   /** The built-in filter, none, or a profile file's text in Docker's format. */
   readonly seccomp: 'default' | 'unconfined' | { readonly profile: string };
@@ -101,6 +108,7 @@ export interface OciSpec {
   hostname?: string;
   mounts: BundleMount[];
   annotations: Readonly<Record<string, string>>;
+  hooks?: Readonly<Record<string, readonly OciHook[]>>;
   linux: {
     namespaces: { type: string; path?: string }[];
     resources: object;
@@ -114,10 +122,19 @@ export interface OciSpec {
   };
 }
 
+/** A program of the host that the OCI runtime runs (OCI runtime-spec 1.0, config.md, POSIX-platform Hooks). */
+export interface OciHook {
+  readonly path: string;
+  readonly args?: readonly string[];
+  readonly env?: readonly string[];
+  /** Seconds. */
+  readonly timeout?: number;
+}
+
 /** A device node to make in a container (OCI runtime-spec 1.0, config-linux.md, Devices), and what may be done with it. */
 export interface OciDevice {
   readonly path: string;
-  readonly type: 'c' | 'b';
+  readonly type: 'c' | 'b' | 'u' | 'p';
   readonly major: number;
   readonly minor: number;
   readonly fileMode: number;
@@ -167,6 +184,7 @@ export function ociSpec(bundle: BundleSpec, devices: readonly OciDevice[], host:
     ...(namespaces.uts === 'private' && { hostname: bundle.hostname }),
     mounts: mountsOf(bundle),
     annotations: bundle.annotations,
+    ...(bundle.hooks !== undefined && { hooks: bundle.hooks }),
     linux: {
       namespaces: namespacesOf(namespaces),
       resources: resourcesOf(bundle, devices, host),
@@ -278,13 +296,16 @@ function resourcesOf(bundle: BundleSpec, devices: readonly OciDevice[], host: Sp
     : [
         // the runtimes add what every container needs: null, zero, full, random, tty, ptys, and mknod of any
         { allow: false, access: 'rwm' },
-        ...devices.map(({ type, major, minor, permissions }) => ({
-          allow: true,
-          type,
-          major,
-          minor,
-          access: permissions,
-        })),
+        ...devices
+          .filter(({ type }) => type !== 'p')
+          .map(({ type, major, minor, permissions }) => ({
+            allow: true,
+            type: type === 'u' ? 'c' : type,
+            major,
+            minor,
+            access: permissions,
+          })),
+        ...(bundle.deviceRules ?? []).map(deviceRule),
       ];
   return { devices: deviceRules, ...ociResources(bundle.resources, host.cgroupVersion) };
 }

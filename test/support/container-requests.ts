@@ -114,6 +114,7 @@ export const plainDefaults = {
   init: false,
   initPath: undefined,
   noNewPrivileges: false,
+  cdiDirectories: [],
   shmBytes: 64 << 20,
   ipcMode: 'private',
   cgroupnsMode: undefined,

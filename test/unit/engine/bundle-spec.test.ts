@@ -102,12 +102,31 @@ test('a privileged container has no filter, and nothing masked but what it asks 
   assert.deepEqual(spec({ hostConfig: { maskedPaths: [], readonlyPaths: ['/y'] } }).maskedPaths, []);
 });
 
-test('devices that only a driver of the host could give are refused', () => {
-  const gpu = { driver: '', count: -1, deviceIDs: null, capabilities: [['gpu', 'compute']], options: null };
-  assert.throws(() => spec({ hostConfig: { deviceRequests: [gpu] } }), {
-    status: 500,
-    message: 'could not select device driver "" with capabilities: [[gpu compute]]',
-  });
+test('what requested devices do to a container', () => {
+  const edits = {
+    env: ['A=device', 'B=1'],
+    devices: [],
+    mounts: [{ source: '/h', destination: '/etc/hosts', type: 'bind', options: ['ro'] }],
+    hooks: { createContainer: [{ path: '/hook' }] },
+    additionalGids: [44],
+  };
+  const mounts = ['/etc/hosts', '/etc/hostname'].map((destination) => ({
+    destination,
+    type: 'bind',
+    source: '/x',
+    options: [],
+  }));
+  const made = bundleSpec(containerRecord({ config: { env: ['A=own'] } }), { ...places, mounts, edits });
+  assert.deepEqual(
+    made.process.env.filter((text) => /^[AB]=/.test(text)),
+    ['A=device', 'B=1'],
+  );
+  assert.deepEqual(made.process.user.additionalGids, [2, 44]);
+  assert.deepEqual(made.hooks, edits.hooks);
+  assert.deepEqual(
+    made.mounts.map(({ source }) => source),
+    ['/x', '/h'],
+  );
 });
 
 test('namespaces', () => {

@@ -130,12 +130,10 @@ test('what cannot be had is told, one by one, and not refused', () => {
     discardedWishes(createRequest({ hostConfig, config }));
   assert.deepEqual(discarded({}, { healthcheck: { test: ['NONE'] } }), []);
   const all: Partial<HostConfig> = {
-    deviceCgroupRules: ['c 1:1 r'],
     logConfig: { type: 'local', config: { 'max-size': '1m' } },
   };
   assert.deepEqual(discarded(all, { healthcheck: { test: ['CMD', 'true'] } }), [
     'Health checks are not supported, and discarded.',
-    'Device cgroup rules are not supported, and discarded.',
     'The log driver local is not supported, and discarded.',
     'Log options are not supported, and discarded.',
   ]);
