@@ -7,7 +7,7 @@ import type { ImageRecord } from '../store/records.ts';
 import type { ArchiveIntake } from './archive-intake.ts';
 import { type ArchivedImage, type LoadedImage, readConfig } from './archived-image.ts';
 import { noteDamage } from './base-damage.ts';
-import { type BaseImage, type Bases, tarIn } from './bases.ts';
+import { type BaseImage, type Bases, ownLayers, tarIn } from './bases.ts';
 import type { Images } from './images.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 
@@ -47,8 +47,7 @@ async function bring(
   const copied = layers.find((layer) => layer.diffId === diffId);
   if (copied !== undefined && 'directory' in copied) return intake.copy(diffId, tarIn(copied.directory));
   await intake.patch(path, diffId, layers).catch(async (cause: unknown) => {
-    const own = layers.flatMap((layer) => ('dirId' in layer ? [layer] : []));
-    await noteDamage(cause, own, { shelf, log });
+    await noteDamage(cause, ownLayers(layers), { shelf, log });
     throw cause;
   });
 }

@@ -1,16 +1,10 @@
 import { constants } from 'node:fs';
 import { access, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf } from '../errors.ts';
 import { readLayerDirectory } from '../layers/layer-directory.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { type ImageSidecar, Sidecars } from '../store/sidecars.ts';
-
-/** An image of the second store, with its names and where each of its layers lies. */
-export interface StoredBase extends ImageSidecar {
-  readonly directories: ReadonlyMap<Digest, string>;
-}
 
 /**
  * The data root of another engine, that does not run, as a source of bases: nothing is ever written there. Its database is
@@ -41,34 +35,29 @@ export class BaseStore {
     return store;
   }
 
-  /** Every image that is there with all of its layers. None where there is trouble, which is logged. */
-  async images(): Promise<StoredBase[]> {
+  /** Every image of which there is a whole copy. None where there is trouble, which is logged. */
+  async images(): Promise<ImageSidecar[]> {
+    const found: ImageSidecar[] = [];
     try {
-      const layers = await this.#layers();
-      const whole: StoredBase[] = [];
-      for await (const image of this.#sidecars.images()) {
-        const { diffIds } = image.record;
-        const found = diffIds.flatMap((diffId): [Digest, string][] => {
-          const directory = layers.get(diffId);
-          return directory === undefined ? [] : [[diffId, directory]];
-        });
-        if (found.length === diffIds.length && found.length > 0)
-          whole.push({ ...image, directories: new Map(found) });
-      }
-      return whole;
+      for await (const image of this.#sidecars.images()) found.push(image);
     } catch (err) {
-      this.#log.warn({ dir: this.#dataRoot, err: messageOf(err) }, 'bases in delta-data-root cannot be read');
-      return [];
+      this.#log.warn({ dir: this.#dataRoot, err }, 'bases in delta-data-root cannot be read');
     }
+    return found;
   }
 
-  async #layers(): Promise<Map<Digest, string>> {
+  /** Every layer that is whole, and its directory. None where there is trouble. */
+  async layers(): Promise<Map<Digest, string>> {
     const layers = new Map<Digest, string>();
     const parent = join(this.#dataRoot, 'layers');
-    for (const dirId of await readdir(parent)) {
-      const directory = join(parent, dirId);
-      const layer = await readLayerDirectory(dirId, directory);
-      if (!layer.isJunk) layers.set(layer.diffId, directory);
+    try {
+      for (const dirId of await readdir(parent)) {
+        const directory = join(parent, dirId);
+        const layer = await readLayerDirectory(dirId, directory);
+        if (!layer.isJunk) layers.set(layer.diffId, directory);
+      }
+    } catch (err) {
+      this.#log.warn({ dir: parent, err }, 'bases in delta-data-root cannot be read');
     }
     return layers;
   }

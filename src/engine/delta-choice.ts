@@ -5,6 +5,7 @@ import { familiarString, type Reference } from '../lib/reference.ts';
 import type { Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord } from '../store/records.ts';
 import { recordsOf, type Table } from '../store/tables.ts';
+import type { Bases } from './bases.ts';
 import { credentialFor } from './credentials.ts';
 import type { Images } from './images.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -45,23 +46,26 @@ export class DeltaChoice {
   readonly #registry: Pick<Registry, 'deltas'>;
   readonly #images: Pick<Images, 'find' | 'refOf'>;
   readonly #records: Table<ImageRecord>;
+  readonly #bases: Pick<Bases, 'stored'>;
   readonly #shelf: Pick<LayerShelf, 'get' | 'isSound'>;
 
   constructor(o: {
     registry: Pick<Registry, 'deltas'>;
     images: Pick<Images, 'find' | 'refOf'>;
     records: Table<ImageRecord>;
+    bases: Pick<Bases, 'stored'>;
     shelf: Pick<LayerShelf, 'get' | 'isSound'>;
   }) {
     this.#registry = o.registry;
     this.#images = o.images;
     this.#records = o.records;
+    this.#bases = o.bases;
     this.#shelf = o.shelf;
   }
 
   /** One or more, by how many bytes they have, the smallest first. Throws, saying why, if there is none. */
   async candidates(pull: Seeker, remote: RemoteImage): Promise<DeltaCandidate[]> {
-    const bases = await this.#bases(pull, remote);
+    const bases = await this.#wholeBases(pull, remote);
     const { signal, wishes } = pull;
     const wish = { targetManifest: remote.manifestDigest, baseIds: bases.map(({ id }) => id) };
     const { source, auths } = wishes;
@@ -78,8 +82,11 @@ export class DeltaChoice {
     return candidates;
   }
 
-  /** Images whose layers are all here and sound: the tag's current one, then those that share most with the target. */
-  async #bases({ ref, wishes }: Seeker, remote: RemoteImage): Promise<ImageRecord[]> {
+  /**
+   * Images whose layers are all here and sound: the tag's current one, then those that share most with the target; after
+   * them those of the second store.
+   */
+  async #wholeBases({ ref, wishes }: Seeker, remote: RemoteImage): Promise<ImageRecord[]> {
     const whole: ImageRecord[] = [];
     let firstTrouble: string | undefined;
     for (const image of await this.#possibleBases(ref, wishes, remote)) {
@@ -87,8 +94,15 @@ export class DeltaChoice {
       if (trouble === undefined) whole.push(image);
       else firstTrouble ??= trouble;
     }
+    whole.push(...(await this.#storedBases(wishes, remote)));
     if (whole.length === 0) throw fail.noDelta(firstTrouble ?? 'no image is here that could be the base');
     return whole;
+  }
+
+  async #storedBases({ bases }: DeltaWishes, { configDigest }: RemoteImage): Promise<ImageRecord[]> {
+    const stored: ImageRecord[] = [];
+    for (const name of bases ?? [undefined]) stored.push(...(await this.#bases.stored(name)));
+    return stored.filter(({ id }) => id !== configDigest);
   }
 
   async #troubleWith(diffIds: readonly Digest[]): Promise<string | undefined> {

@@ -11,7 +11,7 @@ import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import { noteDamage } from './base-damage.ts';
-import { type Bases, tarIn } from './bases.ts';
+import { type Bases, ownLayers, tarIn } from './bases.ts';
 import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
 import type { LayerPin } from './layer-pins.ts';
@@ -164,8 +164,7 @@ export class DeltaImages {
       }),
     );
     const fetched = await Promise.all(layers);
-    const own = base.flatMap((layer) => ('dirId' in layer ? [layer] : []));
-    await noteDamage(failure.signal.reason, own, { shelf: this.#shelf, log: this.#log });
+    await noteDamage(failure.signal.reason, ownLayers(base), { shelf: this.#shelf, log: this.#log });
     signal.throwIfAborted();
     return fetched.reduce((sum, bytes) => sum + bytes, 0);
   }

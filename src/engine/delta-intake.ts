@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { type DeltaHeader, type DeltaLayer, PREFIX_BYTES, parsePrefix } from '../delta/delta-header.ts';
 import { Failure, fail } from '../errors.ts';
+import type { BaseLayer } from '../layers/delta-job.ts';
 import { type Digest, digestOf, shortDigest } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { peek } from '../lib/peek.ts';
@@ -12,6 +13,7 @@ import { parseManifest } from '../registry/manifest.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import { type LoadedImage, readConfig, readTag } from './archived-image.ts';
 import { noteDamage } from './base-damage.ts';
+import { type Bases, ownLayers } from './bases.ts';
 import type { Images } from './images.ts';
 import type { LayerPin } from './layer-pins.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -24,6 +26,7 @@ interface IntakeParts {
     LayerShelf,
     'deltas' | 'drop' | 'isSound' | 'keep' | 'lease' | 'noteVerdict' | 'pin' | 'release'
   >;
+  bases: Pick<Bases, 'copy' | 'places'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
   log: Log;
@@ -42,7 +45,9 @@ interface Target {
 /** Layers to be made, and those that they are made of. */
 interface Work {
   readonly missing: readonly DeltaLayer[];
-  readonly base: readonly { readonly diffId: Digest; readonly dirId: string }[];
+  readonly base: readonly BaseLayer[];
+  /** Layers of the target that only the second store has. */
+  readonly copied: readonly Digest[];
 }
 
 /** What the messages about a manifest call an image without a name. */
@@ -84,8 +89,9 @@ export class DeltaIntake implements AsyncDisposable {
     }));
     await this.#parts.space.check('the image of the delta', sizes);
     // over all of its layers, so that loads of it that died end with this one
-    if (known === undefined || work.missing.length > 0)
+    if (known === undefined || work.missing.length + work.copied.length > 0)
       this.#lease = await this.#parts.shelf.lease(target.diffIds, 'load of a delta');
+    if (this.#lease !== undefined) await this.#copy(work.copied, this.#lease);
     if (this.#lease !== undefined && work.missing.length > 0)
       await this.#make(readableOf(whole), this.#lease, { header, headerBytes, target, work });
     else for await (const _ of whole) this.#signal.throwIfAborted();
@@ -111,22 +117,27 @@ export class DeltaIntake implements AsyncDisposable {
   async #plan(header: DeltaHeader, { diffIds }: Target): Promise<Work> {
     const made = new Map(header.layers.map((layer) => [layer.diffId, layer]));
     const missing: DeltaLayer[] = [];
+    const copied: Digest[] = [];
     for (const diffId of new Set(diffIds)) {
       const isHere = (await this.#keep(diffId)) !== undefined;
       if (isHere && this.#parts.shelf.isSound([diffId])) continue;
       const layer = made.get(diffId);
-      if (layer === undefined) throw isHere ? damagedBase(diffId) : missingBase(header, diffId);
-      missing.push(layer);
+      if (layer !== undefined) missing.push(layer);
+      else if ((await this.#parts.bases.places([diffId], this.#pin)).length > 0) copied.push(diffId);
+      else throw isHere ? damagedBase(diffId) : missingBase(header, diffId);
     }
-    if (missing.length === 0) return { missing, base: [] };
-    const base: { diffId: Digest; dirId: string }[] = [];
-    for (const { diffId } of header.base) {
-      const record = await this.#keep(diffId);
-      if (record === undefined) throw missingBase(header, diffId);
-      if (!this.#parts.shelf.isSound([diffId])) throw damagedBase(diffId);
-      base.push({ diffId, dirId: record.dirId });
-    }
-    return { missing, base };
+    if (missing.length === 0) return { missing, base: [], copied };
+    const wanted = header.base.map(({ diffId }) => diffId);
+    const base = await this.#parts.bases.places(wanted, this.#pin);
+    const lacking = wanted.find((diffId) => !base.some((place) => place.diffId === diffId));
+    if (lacking === undefined) return { missing, base, copied };
+    throw (await this.#keep(lacking)) === undefined ? missingBase(header, lacking) : damagedBase(lacking);
+  }
+
+  async #copy(diffIds: readonly Digest[], lease: LeaseRecord): Promise<void> {
+    const copied = await this.#parts.bases.copy(diffIds, lease, this.#signal);
+    const damaged = diffIds.find((diffId) => !copied.has(diffId));
+    if (damaged !== undefined) throw damagedBase(damaged);
   }
 
   async #make(
@@ -148,7 +159,7 @@ export class DeltaIntake implements AsyncDisposable {
       })
       .catch((failure: unknown) => ({ layers: [], failure }));
     const { failure } = made;
-    await noteDamage(failure, o.work.base, { shelf, log });
+    await noteDamage(failure, ownLayers(o.work.base), { shelf, log });
     if (failure instanceof Failure && failure.code === 'LAYER_TOO_LARGE') throw space.failureOf(failure);
     if (failure !== undefined) throw failure;
     if (made.layers.length < diffIds.length) throw fail.corrupt('delta: it lacks layers that it lists');

@@ -8,6 +8,7 @@ import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../re
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Table } from '../store/tables.ts';
 import { noteDamage } from './base-damage.ts';
+import { type Bases, ownLayers } from './bases.ts';
 import { type DeltaCandidate, DeltaChoice, type DeltaMode, type DeltaWishes } from './delta-choice.ts';
 import type { Images } from './images.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -61,6 +62,7 @@ interface Trial extends DeltaCandidate {
 export class DeltaPulls {
   readonly #registry: Pick<Registry, 'blob'>;
   readonly #choice: DeltaChoice;
+  readonly #bases: Pick<Bases, 'copy' | 'places'>;
   readonly #shelf: DeltaShelf;
   readonly #space: Pick<Space, 'limitFor'>;
   readonly #settings: DeltaSettings;
@@ -72,6 +74,7 @@ export class DeltaPulls {
     registry: Pick<Registry, 'deltas' | 'blob'>;
     images: Pick<Images, 'find' | 'refOf'>;
     records: Table<ImageRecord>;
+    bases: Pick<Bases, 'copy' | 'places' | 'stored'>;
     shelf: DeltaShelf;
     space: Pick<Space, 'limitFor'>;
     settings: DeltaSettings;
@@ -79,6 +82,7 @@ export class DeltaPulls {
   }) {
     this.#registry = o.registry;
     this.#choice = new DeltaChoice(o);
+    this.#bases = o.bases;
     this.#shelf = o.shelf;
     this.#space = o.space;
     this.#settings = o.settings;
@@ -123,6 +127,8 @@ export class DeltaPulls {
     const made = new Set<Digest>();
     // whoever was first may have brought them
     for (const { diffId } of missing) if (await this.#isHere(diffId)) made.add(diffId);
+    const absent = missing.filter(({ diffId }) => !made.has(diffId)).map(({ diffId }) => diffId);
+    for (const diffId of await this.#bases.copy(absent, pull.lease, pull.signal)) made.add(diffId);
     const reasons = new Set<string>();
     let fetchedBytes = 0;
     let baseId: Digest | undefined;
@@ -227,14 +233,10 @@ export class DeltaPulls {
     o: Trial & { onProgress(bytes: number): void },
   ): Promise<{ layers: readonly LayerRecord[]; failure?: unknown; fetchedBytes: number }> {
     await using pin = this.#shelf.pin();
-    const base: LayerRecord[] = [];
-    for (const diffId of new Set(o.base.diffIds)) {
-      const record = await this.#shelf.keep(diffId, pin);
-      if (record !== undefined) base.push(record);
-    }
+    const base = await this.#bases.places([...new Set(o.base.diffIds)], pin);
     const order = {
       goal: { manifestDigest: remote.manifestDigest, imageId: remote.configDigest },
-      base: base.map(({ diffId, dirId }) => ({ diffId, dirId })),
+      base,
       diffIds: o.missing.map(({ diffId }) => diffId),
       maxBytes: await this.#space.limitFor(sizeOf(o.missing)),
       onProgress: o.onProgress,
@@ -246,7 +248,7 @@ export class DeltaPulls {
       this.#registry.blob(o.ref, o.delta.blob, { ...auth, ...(kept && { kept }), signal });
     const applied = this.#shelf.deltas.fetch({ blob, sizeBytes, open }, lease, order);
     const result = await applied.catch((cause: unknown) => ({ layers: [], failure: cause, fetchedBytes: 0 }));
-    await noteDamage(result.failure, base, { shelf: this.#shelf, log: this.#log });
+    await noteDamage(result.failure, ownLayers(base), { shelf: this.#shelf, log: this.#log });
     return result;
   }
 }

@@ -201,7 +201,7 @@ export class Engine implements AsyncDisposable {
       o.deltaDataRoot === undefined
         ? undefined
         : await BaseStore.open({ dataRoot: o.deltaDataRoot, log: o.log('store') });
-    const bases = new Bases({ images, shelf, second });
+    const bases = new Bases({ images, shelf, second, log: o.log('images') });
     const volumes = new Volumes({ store, dataRoot, events, log: o.log('volumes') });
     const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
     const host: HostLimits = {
@@ -266,6 +266,7 @@ export class Engine implements AsyncDisposable {
         deltas: new DeltaPulls({
           registry: o.registry,
           images,
+          bases,
           records: o.store.table('images'),
           shelf,
           space,

@@ -40,7 +40,7 @@ export interface LoadParts {
   > &
     Pick<LayerShelf, 'deltas' | 'discard' | 'isSound' | 'noteVerdict' | 'stage' | 'take'>;
   layers: Pick<Layers, 'tar'>;
-  bases: Pick<Bases, 'get'>;
+  bases: Pick<Bases, 'copy' | 'get' | 'places'>;
   events: Pick<Events, 'emit'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   host: Platform;
