@@ -1,10 +1,11 @@
 import { fail } from '../errors.ts';
 import { type Effort, STEP_BYTES } from './effort.ts';
 
-/** A layer's exact tar, any part of it at any time. `read` gives less only at the end, in a buffer that it lets go of. */
+/** A layer's exact tar, any part of it at any time. */
 export interface TarBytes {
   readonly tarBytes: number;
-  read(offset: number, length: number): Buffer;
+  /** Gives less only at the end, in a buffer that it lets go of: that of `room`, which has `length` bytes, where it can. */
+  read(offset: number, length: number, room?: Buffer): Buffer;
 }
 
 /** Bytes that a program may copy from. */
@@ -60,22 +61,28 @@ export class Base implements Source {
     const known = this.#blocks.get(start);
     this.#blocks.delete(start);
     if (known === undefined) this.#effort?.spend(STEP_BYTES);
-    const block = known ?? this.#read(start, Math.min(BLOCK_BYTES, this.bytes - start));
+    const block = known ?? this.#read(start, Math.min(BLOCK_BYTES, this.bytes - start), this.#room());
     this.#blocks.set(start, block);
-    for (const oldest of this.#blocks.keys()) {
-      if (this.#blocks.size <= MOST_BLOCKS) break;
-      this.#blocks.delete(oldest);
-    }
     return block;
   }
 
+  /** What the oldest block lies in is used again: by the thousand, such buffers would have to be collected. */
+  #room(): Buffer | undefined {
+    if (this.#blocks.size < MOST_BLOCKS) return undefined;
+    for (const [start, oldest] of this.#blocks) {
+      this.#blocks.delete(start);
+      return oldest;
+    }
+    return undefined;
+  }
+
   /** A block may cross from one layer into the next. */
-  #read(position: number, length: number): Buffer {
+  #read(position: number, length: number, room?: Buffer): Buffer {
     const layer = this.#layers.findLast(({ start, tar }) => start <= position && tar.tarBytes > 0);
     if (layer === undefined) throw fail.corrupt('delta: there is no base');
     const offset = position - layer.start;
     const wanted = Math.min(length, layer.tar.tarBytes - offset);
-    const bytes = layer.tar.read(offset, wanted);
+    const bytes = layer.tar.read(offset, wanted, room?.length === wanted ? room : undefined);
     if (bytes.length !== wanted) throw fail.corrupt('delta: a layer of the base is cut');
     return wanted === length ? bytes : Buffer.concat([bytes, this.#read(position + wanted, length - wanted)]);
   }

@@ -30,7 +30,9 @@ export function decompress(packed: Buffer, plainBytes: number): Buffer {
   if (packed.length === 0 && plainBytes === 0) return packed;
   let plain: Buffer;
   try {
-    plain = brotliDecompressSync(packed, { maxOutputLength: Math.max(1, plainBytes) });
+    // in one piece: pieces would be held twice, and one that is filled makes room for another
+    const chunkSize = Math.max(64, plainBytes + 1);
+    plain = brotliDecompressSync(packed, { maxOutputLength: Math.max(1, plainBytes), chunkSize });
   } catch (cause) {
     throw fail.corrupt('delta: a compressed part is damaged', cause);
   }

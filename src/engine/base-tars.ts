@@ -9,7 +9,7 @@ import type { Digest } from '../lib/digest.ts';
 /** Of a base that is read to find out whether it is what it was. */
 const CHECKED_BYTES = 256 << 10;
 
-/** What is kept of the base outlives the small collection: the large one, some milliseconds here, is due every so many bytes. */
+/** Buffers that are kept for a while outlive the small collection: the large one, some milliseconds here, is due every so many bytes. */
 const LONG_LIVED_BYTES = 6 << 20;
 
 /** A layer that a delta builds on, in a child that applies it. Whoever opens it closes its `tar`. */
@@ -25,13 +25,13 @@ export function openBase(places: readonly LayerPlace[]): BaseTar[] {
   for (const { diffId, directory } of places) {
     try {
       const tar = TarSplit.open(directory);
-      const read = (offset: number, length: number) => {
-        readBytes += length;
+      const read = (offset: number, length: number, room?: Buffer) => {
+        if (room === undefined) readBytes += length;
         if (readBytes >= LONG_LIVED_BYTES) {
           readBytes = 0;
           globalThis.gc?.();
         }
-        return tar.read(offset, length);
+        return tar.read(offset, length, room);
       };
       opened.push({ diffId, tarBytes: tar.tarBytes, read, tar });
     } catch (cause) {

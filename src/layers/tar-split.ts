@@ -103,9 +103,10 @@ export class TarSplit {
     }
   }
 
-  /** That part of the tar; shorter only where the tar ends. */
-  read(offset: number, length: number): Buffer {
-    const target = Buffer.allocUnsafeSlow(Math.max(0, Math.min(length, this.tarBytes - offset)));
+  /** That part of the tar, in `room` if it fills that; shorter only where the tar ends. */
+  read(offset: number, length: number, room?: Buffer): Buffer {
+    const wanted = Math.max(0, Math.min(length, this.tarBytes - offset));
+    const target = room?.length === wanted ? room : Buffer.allocUnsafeSlow(wanted);
     for (let done = 0; done < target.length; ) done += this.#readPiece(offset + done, target.subarray(done));
     return target;
   }
