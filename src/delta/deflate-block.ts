@@ -66,6 +66,8 @@ export class Block {
   readonly #distanceCounts = new Uint16Array(30);
   readonly #bits = new BitWriter();
   #symbols = 0;
+  /** Of the symbols, those that the counts hold. */
+  #counted = 0;
   #matches = 0;
   #start = 0;
 
@@ -78,19 +80,17 @@ export class Block {
 
   /** Both return true if the block should end; `at` is how far the input has been looked at. */
   literal(byte: number, at: number): boolean {
-    bump(this.#literalCounts, byte);
     return this.#add(0, byte, at);
   }
 
   match(distance: number, length: number, at: number): boolean {
-    bump(this.#literalCounts, (lengthCodes[length - MIN_MATCH] ?? 0) + 257);
-    bump(this.#distanceCounts, distanceCode(distance - 1));
     this.#matches++;
     return this.#add(distance, length - MIN_MATCH, at);
   }
 
   /** Sends the block in the cheapest of the three ways, and returns all bytes if it was the last. */
   flush(end: number, windowStart: number, isLast: boolean): Buffer {
+    this.#count();
     bump(this.#literalCounts, END_OF_BLOCK);
     const literals = buildCode(this.#literalCounts, 15);
     const distances = buildCode(this.#distanceCounts, 15);
@@ -113,6 +113,7 @@ export class Block {
     this.#literalCounts.fill(0);
     this.#distanceCounts.fill(0);
     this.#symbols = 0;
+    this.#counted = 0;
     this.#matches = 0;
     this.#start = end;
     return isLast ? this.#bits.finish() : Buffer.alloc(0);
@@ -126,21 +127,41 @@ export class Block {
     return this.#symbols === blockSymbols - 1 || (isTruncating && this.#matches === blockSymbols);
   }
 
+  #count(): void {
+    const [values, distances] = [this.#values, this.#distances];
+    const [literalCounts, distanceCounts] = [this.#literalCounts, this.#distanceCounts];
+    for (let n = this.#counted; n < this.#symbols; n++) {
+      const distance = distances[n] ?? 0;
+      const value = values[n] ?? 0;
+      if (distance === 0) literalCounts[value] = (literalCounts[value] ?? 0) + 1;
+      else {
+        bump(literalCounts, (lengthCodes[value] ?? 0) + 257);
+        bump(distanceCounts, distanceCode(distance - 1));
+      }
+    }
+    this.#counted = this.#symbols;
+  }
+
   /** gzip's guess: the block compresses well, and mostly by literals. */
   #isWorthEnding(at: number): boolean {
+    this.#count();
+    const counts = this.#distanceCounts;
     let bits = this.#symbols * 8;
-    for (const [code, count] of this.#distanceCounts.entries())
-      bits += count * (5 + (extraDistanceBits[code] ?? 0));
+    for (let code = 0; code < counts.length; code++)
+      bits += (counts[code] ?? 0) * (5 + (extraDistanceBits[code] ?? 0));
     return this.#matches < this.#symbols >> 1 && bits >>> 3 < (at - this.#start) >> 1;
   }
 
   #bitsWith(literals: Pick<HuffmanCode, 'lengths'>, distances: Pick<HuffmanCode, 'lengths'>): number {
+    const [literalCounts, literalLengths] = [this.#literalCounts, literals.lengths];
+    const [distanceCounts, distanceLengths] = [this.#distanceCounts, distances.lengths];
     let bits = 0;
-    for (const [symbol, count] of this.#literalCounts.entries())
-      bits +=
-        count * ((literals.lengths[symbol] ?? 0) + (symbol > 256 ? (extraLengthBits[symbol - 257] ?? 0) : 0));
-    for (const [symbol, count] of this.#distanceCounts.entries())
-      bits += count * ((distances.lengths[symbol] ?? 0) + (extraDistanceBits[symbol] ?? 0));
+    for (let symbol = 0; symbol < literalCounts.length; symbol++)
+      bits += (literalCounts[symbol] ?? 0) * (literalLengths[symbol] ?? 0);
+    for (let code = 0; code < extraLengthBits.length; code++)
+      bits += (literalCounts[code + 257] ?? 0) * (extraLengthBits[code] ?? 0);
+    for (let code = 0; code < distanceCounts.length; code++)
+      bits += (distanceCounts[code] ?? 0) * ((distanceLengths[code] ?? 0) + (extraDistanceBits[code] ?? 0));
     return bits;
   }
 
@@ -157,23 +178,30 @@ export class Block {
     literals: Pick<HuffmanCode, 'lengths' | 'codes'>,
     distances: Pick<HuffmanCode, 'lengths' | 'codes'>,
   ): void {
+    const [values, distanceValues] = [this.#values, this.#distances];
+    const { codes: literalCodes, lengths: literalLengths } = literals;
+    const { codes: distanceCodes, lengths: distanceLengths } = distances;
     const bits = this.#bits;
-    const put = ({ codes, lengths }: Pick<HuffmanCode, 'lengths' | 'codes'>, symbol: number) =>
-      bits.put(codes[symbol] ?? 0, lengths[symbol] ?? 0);
     for (let n = 0; n < this.#symbols; n++) {
-      const [distance, value] = [this.#distances[n] ?? 0, this.#values[n] ?? 0];
+      const value = values[n] ?? 0;
+      const distance = distanceValues[n] ?? 0;
       if (distance === 0) {
-        put(literals, value);
+        bits.put(literalCodes[value] ?? 0, literalLengths[value] ?? 0);
         continue;
       }
+      // a length's code and its extra bits together have 20 bits at most
       const code = lengthCodes[value] ?? 0;
-      put(literals, code + 257);
-      bits.put(value - (code === 28 ? 255 : (lengthBases[code] ?? 0)), extraLengthBits[code] ?? 0);
+      const codeBits = literalLengths[code + 257] ?? 0;
+      const extra = value - (code === 28 ? 255 : (lengthBases[code] ?? 0));
+      bits.put(
+        (literalCodes[code + 257] ?? 0) | (extra << codeBits),
+        codeBits + (extraLengthBits[code] ?? 0),
+      );
       const far = distanceCode(distance - 1);
-      put(distances, far);
+      bits.put(distanceCodes[far] ?? 0, distanceLengths[far] ?? 0);
       bits.put(distance - 1 - (distanceBases[far] ?? 0), extraDistanceBits[far] ?? 0);
     }
-    put(literals, END_OF_BLOCK);
+    bits.put(literalCodes[END_OF_BLOCK] ?? 0, literalLengths[END_OF_BLOCK] ?? 0);
   }
 }
 
@@ -248,20 +276,27 @@ function bump(counts: Uint16Array, at: number): void {
 
 /** Bits, lowest first. */
 class BitWriter {
-  #bytes = Buffer.allocUnsafe(64 << 10);
+  #bytes = Buffer.allocUnsafe(16 << 10);
   #used = 0;
   #pending = 0;
   #pendingBits = 0;
 
-  /** At most 16 bits at a time. */
+  /** At most 24 bits at a time. */
   put(value: number, bits: number): void {
-    this.#pending |= value << this.#pendingBits;
-    this.#pendingBits += bits;
-    while (this.#pendingBits >= 8) {
-      this.#byte(this.#pending & 0xff);
-      this.#pending >>>= 8;
-      this.#pendingBits -= 8;
+    let pending = this.#pending | (value << this.#pendingBits);
+    let pendingBits = this.#pendingBits + bits;
+    if (pendingBits >= 8) {
+      const bytes = this.#room(4);
+      let used = this.#used;
+      do {
+        bytes[used++] = pending;
+        pending >>>= 8;
+        pendingBits -= 8;
+      } while (pendingBits >= 8);
+      this.#used = used;
     }
+    this.#pending = pending;
+    this.#pendingBits = pendingBits;
   }
 
   align(): void {
@@ -269,7 +304,8 @@ class BitWriter {
   }
 
   bytes(bytes: Buffer): void {
-    for (const byte of bytes) this.#byte(byte);
+    bytes.copy(this.#room(bytes.length), this.#used);
+    this.#used += bytes.length;
   }
 
   finish(): Buffer {
@@ -277,9 +313,9 @@ class BitWriter {
     return this.#bytes.subarray(0, this.#used);
   }
 
-  #byte(value: number): void {
-    if (this.#used === this.#bytes.length)
-      this.#bytes = Buffer.concat([this.#bytes, Buffer.alloc(this.#used)]);
-    this.#bytes[this.#used++] = value;
+  #room(length: number): Buffer {
+    if (this.#used + length > this.#bytes.length)
+      this.#bytes = Buffer.concat([this.#bytes, Buffer.alloc(this.#used + length)]);
+    return this.#bytes;
   }
 }

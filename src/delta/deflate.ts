@@ -27,89 +27,117 @@ const tunings: Readonly<Record<number, readonly [number, number, number, number]
   9: [32, 258, 258, 4096],
 };
 
-/** Deflates the whole (RFC 1951). Throws `CORRUPT` for contents on which the search would take too long. */
-export function deflate(input: Buffer, shape: DeflateShape): Buffer {
-  return new Deflation(input, shape).run();
+/**
+ * Deflates (RFC 1951), one input after the other, in the same tables. Its loops keep what they use in local variables:
+ * on devices it runs without the optimizing compiler, see `childNodeFlags`.
+ */
+export class Deflater {
+  readonly #tables: Tables = { heads: new Int32Array(HASH_MASK + 1), chain: new Int32Array(WINDOW) };
+
+  /** The whole of it. Throws `CORRUPT` for contents on which the search would take too long. */
+  deflate(input: Buffer, shape: DeflateShape): Buffer {
+    this.#tables.heads.fill(-1);
+    this.#tables.chain.fill(-1);
+    return new Deflation(input, shape, this.#tables).run();
+  }
+}
+
+/** Places by hash, and for each place the one with the same hash before it; -1 for none. */
+interface Tables {
+  readonly heads: Int32Array;
+  readonly chain: Int32Array;
 }
 
 class Deflation {
   readonly #input: Buffer;
   readonly #tuning: readonly [number, number, number, number];
-  readonly #heads = new Int32Array(HASH_MASK + 1).fill(-1);
-  readonly #chain = new Int32Array(WINDOW).fill(-1);
+  readonly #tables: Tables;
   readonly #block: Block;
-  #hash = 0;
   #looksLeft: number;
   /** Where the sliding window begins; the byte there is never matched, as its place stands for none. */
   #windowStart = 0;
   #matchStart = 0;
 
-  constructor(input: Buffer, shape: DeflateShape) {
+  constructor(input: Buffer, shape: DeflateShape, tables: Tables) {
     this.#input = input;
+    this.#tables = tables;
     const tuning = tunings[shape.level];
     if (tuning === undefined) throw new RangeError(`no lazy matching at level ${shape.level}`);
     this.#tuning = tuning;
     this.#looksLeft = FREE_LOOKS + input.length * MOST_LOOKS;
     this.#block = new Block(input, shape);
-    this.#hash = ((input[0] ?? 0) << HASH_SHIFT) ^ (input[1] ?? 0);
   }
 
   run(): Buffer {
+    const input = this.#input;
+    const { heads, chain } = this.#tables;
+    const block = this.#block;
     const [, lazyLength] = this.#tuning;
-    const size = this.#input.length;
+    const size = input.length;
+    const hashedEnd = size - MIN_MATCH + 1;
+    let hash = ((input[0] ?? 0) << HASH_SHIFT) ^ (input[1] ?? 0);
+    let windowStart = 0;
     let matchLength = MIN_MATCH - 1;
     let isMatchAvailable = false;
     let at = 0;
     while (at < size) {
-      if (this.#windowStart + WINDOW * 2 - at < MIN_LOOKAHEAD) this.#windowStart += WINDOW;
-      const head = size - at >= MIN_MATCH ? this.#insert(at) : -1;
-      const [previousLength, previousStart] = [matchLength, this.#matchStart];
+      if (windowStart + WINDOW * 2 - at < MIN_LOOKAHEAD) this.#windowStart = windowStart += WINDOW;
+      let head = -1;
+      if (at < hashedEnd) {
+        hash = ((hash << HASH_SHIFT) ^ (input[at + 2] ?? 0)) & HASH_MASK;
+        head = heads[hash] ?? -1;
+        chain[at & WINDOW_MASK] = head;
+        heads[hash] = at;
+      }
+      const previousLength = matchLength;
+      const previousStart = this.#matchStart;
       matchLength = MIN_MATCH - 1;
-      if (head > this.#windowStart && previousLength < lazyLength && at - head <= MAX_DISTANCE) {
+      if (head > windowStart && previousLength < lazyLength && at - head <= MAX_DISTANCE) {
         matchLength = this.#longestMatch(at, head, previousLength);
         if (matchLength === MIN_MATCH && at - this.#matchStart > TOO_FAR) matchLength = MIN_MATCH - 1;
       }
       if (previousLength >= MIN_MATCH && matchLength <= previousLength) {
-        const isFull = this.#block.match(at - 1 - previousStart, previousLength, at);
+        const isFull = block.match(at - 1 - previousStart, previousLength, at);
         const end = at - 1 + previousLength;
-        while (++at < end) if (at <= size - MIN_MATCH) this.#insert(at);
+        for (const last = Math.min(end, hashedEnd); ++at < last; ) {
+          hash = ((hash << HASH_SHIFT) ^ (input[at + 2] ?? 0)) & HASH_MASK;
+          chain[at & WINDOW_MASK] = heads[hash] ?? -1;
+          heads[hash] = at;
+        }
+        at = end;
         isMatchAvailable = false;
         matchLength = MIN_MATCH - 1;
-        if (isFull) this.#block.flush(at, this.#windowStart, false);
+        if (isFull) block.flush(at, windowStart, false);
       } else {
-        if (isMatchAvailable && this.#block.literal(this.#input[at - 1] ?? 0, at))
-          this.#block.flush(at, this.#windowStart, false);
+        if (isMatchAvailable && block.literal(input[at - 1] ?? 0, at)) block.flush(at, windowStart, false);
         isMatchAvailable = true;
         at++;
       }
     }
-    if (isMatchAvailable) this.#block.literal(this.#input[at - 1] ?? 0, at);
-    return this.#block.flush(at, this.#windowStart, true);
-  }
-
-  /** Enters the string that begins here; the one with the same hash before it, or -1. */
-  #insert(at: number): number {
-    this.#hash = ((this.#hash << HASH_SHIFT) ^ (this.#input[at + 2] ?? 0)) & HASH_MASK;
-    const head = this.#heads[this.#hash] ?? -1;
-    this.#chain[at & WINDOW_MASK] = head;
-    this.#heads[this.#hash] = at;
-    return head;
+    if (isMatchAvailable) block.literal(input[at - 1] ?? 0, at);
+    return block.flush(at, windowStart, true);
   }
 
   #longestMatch(at: number, head: number, previousLength: number): number {
     const input = this.#input;
-    const [good, , nice, chain] = this.#tuning;
+    const { chain } = this.#tables;
+    const [good, , nice, mostLooks] = this.#tuning;
     const most = Math.min(MAX_MATCH, input.length - at);
     const enough = Math.min(nice, most);
     const limit = Math.max(this.#windowStart, at - MAX_DISTANCE);
-    let left = previousLength >= good ? chain >> 2 : chain;
+    const looks = previousLength >= good ? mostLooks >> 2 : mostLooks;
+    let left = looks;
+    const first = input[at];
+    const second = input[at + 1];
     let best = previousLength;
+    let beforeLast = input[at + best - 1];
+    let last = input[at + best];
     for (let candidate = head; ; ) {
       if (
-        input[candidate + best] === input[at + best] &&
-        input[candidate + best - 1] === input[at + best - 1] &&
-        input[candidate] === input[at] &&
-        input[candidate + 1] === input[at + 1]
+        input[candidate + best] === last &&
+        input[candidate + best - 1] === beforeLast &&
+        input[candidate] === first &&
+        input[candidate + 1] === second
       ) {
         let length = 2;
         while (length < most && input[candidate + length] === input[at + length]) length++;
@@ -117,12 +145,15 @@ class Deflation {
           this.#matchStart = candidate;
           best = length;
           if (length >= enough) break;
+          beforeLast = input[at + best - 1];
+          last = input[at + best];
         }
       }
-      candidate = this.#chain[candidate & WINDOW_MASK] ?? -1;
-      if (--this.#looksLeft < 0) throw fail.corrupt('delta: a gzip member takes too long to make');
+      candidate = chain[candidate & WINDOW_MASK] ?? -1;
       if (candidate <= limit || --left === 0) break;
     }
+    this.#looksLeft -= looks - left;
+    if (this.#looksLeft < 0) throw fail.corrupt('delta: a gzip member takes too long to make');
     return Math.min(best, most);
   }
 }

@@ -1,7 +1,7 @@
-import { gunzipSync, inflateRawSync } from 'node:zlib';
+import zlib, { gunzipSync, inflateRawSync } from 'node:zlib';
 import { fail } from '../errors.ts';
 import { PlainSource } from './base.ts';
-import { deflate } from './deflate.ts';
+import { Deflater } from './deflate.ts';
 import type { DeflateShape } from './deflate-block.ts';
 
 /** The compressors that made nearly every `.gz` of the distributions, by the number that the format knows them by. */
@@ -23,20 +23,26 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
 export function readGzip(member: Buffer, mostBytes: number): PlainSource {
   if (member.length === 0) return new PlainSource(member);
   try {
-    return new PlainSource(gunzipSync(member, { maxOutputLength: mostBytes }));
+    // in one piece, of the size that the member states
+    const stated = member.length < 4 ? 0 : member.readUInt32LE(member.length - 4);
+    const chunkSize = Math.max(64, Math.min(stated, mostBytes) + 1);
+    return new PlainSource(gunzipSync(member, { maxOutputLength: mostBytes, chunkSize }));
   } catch (cause) {
     throw fail.corrupt('delta: a gzip member of the base is damaged', cause);
   }
 }
 
 /** A member with this content, `head` its header as it stands. Throws `CORRUPT` for an unknown shape. */
-export function makeGzip(plain: Buffer, { head, shape }: { head: Buffer; shape: number }): Buffer {
+export function makeGzip(
+  plain: Buffer,
+  { head, shape, deflater }: { head: Buffer; shape: number; deflater: Deflater },
+): Buffer {
   const how = gzipShapes[shape];
   if (how === undefined) throw fail.corrupt(`delta: unknown compressor ${shape}`);
   const trailer = Buffer.alloc(TRAILER_BYTES);
   trailer.writeUInt32LE(crc32(plain), 0);
   trailer.writeUInt32LE(plain.length % 2 ** 32, 4);
-  return Buffer.concat([head, deflate(plain, how), trailer]);
+  return Buffer.concat([head, deflater.deflate(plain, how), trailer]);
 }
 
 /** A member taken apart so that {@link makeGzip} gives exactly it. */
@@ -60,11 +66,12 @@ export function takeApart(member: Buffer, mostBytes: number): GzipParts | undefi
   // the header's extra flags say 2 for the strongest compression (RFC 1952, 2.3.1)
   const likely = member[8] === 2 ? [0, 2] : [1, 3, 0, 2];
   if (plain.length === 0) return undefined;
-  const shape = likely.find((one) => gives(member, plain, { head, shape: one }));
+  const deflater = new Deflater();
+  const shape = likely.find((one) => gives(member, plain, { head, shape: one, deflater }));
   return shape === undefined ? undefined : { head, shape, plain };
 }
 
-function gives(member: Buffer, plain: Buffer, o: { head: Buffer; shape: number }): boolean {
+function gives(member: Buffer, plain: Buffer, o: Parameters<typeof makeGzip>[1]): boolean {
   try {
     return makeGzip(plain, o).equals(member);
   } catch {
@@ -89,7 +96,10 @@ function headLength(member: Buffer): number | undefined {
 }
 
 function crc32(bytes: Buffer): number {
+  // Node has its own since 20.15; 32-bit ARM runs 20.11
+  if (typeof zlib.crc32 === 'function') return zlib.crc32(bytes);
   let value = 0xffffffff;
-  for (const byte of bytes) value = (crcTable[(value ^ byte) & 0xff] ?? 0) ^ (value >>> 8);
+  for (let at = 0; at < bytes.length; at++)
+    value = (crcTable[(value ^ (bytes[at] ?? 0)) & 0xff] ?? 0) ^ (value >>> 8);
   return (value ^ 0xffffffff) >>> 0;
 }

@@ -1,5 +1,6 @@
 import { fail } from '../errors.ts';
 import type { Source } from './base.ts';
+import { Deflater } from './deflate.ts';
 import { COMPRESSOR_BYTES, type Effort, STEP_BYTES } from './effort.ts';
 import { CHANGE_BYTES, type ColumnReaders, MAX_INFLATED_BYTES, Op, PIECE_BYTES } from './frame.ts';
 import { makeGzip, readGzip } from './gzip.ts';
@@ -12,13 +13,14 @@ export const MAX_GZIP_BYTES = 8 << 20;
 /** Takes what a program makes, never more than it was promised. */
 export class Output {
   readonly #write: (bytes: Buffer) => void;
-  readonly #piece = Buffer.allocUnsafe(PIECE_BYTES * 2);
+  readonly #piece: Buffer;
   #used = 0;
   #left: number;
 
   /** `write` is lent each piece for the length of the call. */
   constructor(bytes: number, write: (bytes: Buffer) => void) {
     this.#left = bytes;
+    this.#piece = Buffer.allocUnsafe(Math.min(bytes, PIECE_BYTES * 2));
     this.#write = write;
   }
 
@@ -84,23 +86,32 @@ class Changes {
   }
 }
 
+/** Whether the codec for them is wanted, which takes its time to load. */
+export function mayHaveWindows({ ops }: ColumnReaders): boolean {
+  return ops.rest().includes(Op.window);
+}
+
 /** Runs the program of one frame. Every number in it is a stranger's: what it reads and writes is checked. */
 export class Program {
   readonly #columns: ColumnReaders;
   readonly #source: Source;
-  readonly #windows: WindowCodec;
+  readonly #windows: WindowCodec | undefined;
   readonly #effort: Effort;
   readonly #changes: Changes;
   readonly #isInner: boolean;
+  #deflater: Deflater | undefined;
   /** Where the base would be if it had gone on beside the output: what seeks count from. */
   #next = 0;
   #mtimeStep = 0;
   #inflatedBytes = 0;
 
-  /** Without `changes` it is a frame's own program; with them, that of a gzip member in it. */
+  /**
+   * Without `changes` it is a frame's own program; with them, that of a gzip member in it. `windows` may be missing where
+   * {@link mayHaveWindows} says no.
+   */
   constructor(
     columns: ColumnReaders,
-    o: { source: Source; windows: WindowCodec; effort: Effort; changes?: Changes },
+    o: { source: Source; windows: WindowCodec | undefined; effort: Effort; changes?: Changes },
   ) {
     this.#columns = columns;
     this.#source = o.source;
@@ -204,6 +215,7 @@ export class Program {
     const position = this.#seek();
     const [sourceBytes, targetBytes] = [this.#length(), this.#length()];
     const window = this.#columns.literals.take(this.#length());
+    if (this.#windows === undefined) throw new Error('no codec for windows');
     this.#windows.check(sourceBytes, targetBytes);
     if (targetBytes > output.left) throw fail.corrupt('delta: a frame makes more than it says');
     this.#effort.spend(sourceBytes + STEP_BYTES);
@@ -234,7 +246,8 @@ export class Program {
     });
     const [windows, effort, changes] = [this.#windows, this.#effort, this.#changes];
     new Program(this.#columns, { source: inner, windows, effort, changes }).run(collected);
-    output.put(makeGzip(plain, { head, shape }));
+    this.#deflater ??= new Deflater();
+    output.put(makeGzip(plain, { head, shape, deflater: this.#deflater }));
     this.#next = position + sourceBytes;
   }
 }
