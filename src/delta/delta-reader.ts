@@ -1,11 +1,11 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { fail } from '../errors.ts';
 import type { Digest } from '../lib/digest.ts';
 import { Base, type TarBytes } from './base.ts';
 import { type DeltaHeader, type DeltaLayer, frameHash, PREFIX_BYTES, parsePrefix } from './delta-header.ts';
 import { Effort } from './effort.ts';
-import { unpackFrame } from './frame.ts';
-import { Output, Program } from './program.ts';
+import { type ColumnReaders, unpackFrame } from './frame.ts';
+import { mayHaveWindows, Output, Program } from './program.ts';
 import { WindowCodec } from './vcdiff.ts';
 
 /** A layer by the digest of its tar, and that tar. */
@@ -50,14 +50,23 @@ export class DeltaReader {
    * proven to be the layer's.
    */
   async layer(layer: DeltaLayer, base: readonly LayerTar[], sink: TarSink): Promise<void> {
-    const source = baseOf(this.header, base);
-    const windows = await WindowCodec.open();
     const hash = createHash('sha256');
-    for await (const { packed, outputBytes } of this.frames(layer))
-      runFrame(packed, outputBytes, { source, windows, sink: both(hash, sink) });
-    const found = `sha256:${hash.digest('hex')}`;
-    if (found !== layer.diffId)
-      throw fail.corrupt(`delta: layer verification failed: expected ${layer.diffId}, made ${found}`);
+    await this.unprovenLayer(layer, base, (bytes) => {
+      hash.update(bytes);
+      sink(bytes);
+    });
+    checkMade(layer, `sha256:${hash.digest('hex')}`);
+  }
+
+  /** As {@link layer}, for who hashes the tar in any case: the caller must {@link checkMade} before it counts as the layer. */
+  async unprovenLayer(layer: DeltaLayer, base: readonly LayerTar[], sink: TarSink): Promise<void> {
+    const source = baseOf(this.header, base);
+    let windows: WindowCodec | undefined;
+    for await (const { packed, outputBytes } of this.frames(layer)) {
+      const columns = unpackFrame(packed);
+      if (mayHaveWindows(columns)) windows ??= await WindowCodec.open();
+      runColumns(columns, outputBytes, { source, windows, sink });
+    }
   }
 
   /** Passes over the next layer, of which nothing is made. */
@@ -77,18 +86,25 @@ export function runFrame(
   outputBytes: number,
   o: { source: Base; windows: WindowCodec; sink: TarSink },
 ): void {
+  runColumns(unpackFrame(packed), outputBytes, o);
+}
+
+function runColumns(
+  columns: ColumnReaders,
+  outputBytes: number,
+  o: { source: Base; windows: WindowCodec | undefined; sink: TarSink },
+): void {
   const effort = new Effort();
   o.source.chargeTo(effort);
-  const program = new Program(unpackFrame(packed), { ...o, effort });
+  const program = new Program(columns, { ...o, effort });
   program.run(new Output(outputBytes, o.sink));
   if (!program.isDone) throw fail.corrupt('delta: a frame goes on behind its end');
 }
 
-function both(hash: Hash, sink: TarSink): TarSink {
-  return (bytes) => {
-    hash.update(bytes);
-    sink(bytes);
-  };
+/** Throws `CORRUPT` unless the tar that was made, of this digest, is the layer's. */
+export function checkMade({ diffId }: DeltaLayer, found: string): void {
+  if (found !== diffId)
+    throw fail.corrupt(`delta: layer verification failed: expected ${diffId}, made ${found}`);
 }
 
 /** The base's layers as the delta numbers them. */

@@ -1,5 +1,5 @@
 import type { DeltaLayer } from '../delta/delta-header.ts';
-import { DeltaReader } from '../delta/delta-reader.ts';
+import { checkMade, DeltaReader } from '../delta/delta-reader.ts';
 import { Failure, fail } from '../errors.ts';
 import { countedInput, Housekeeping, runJob } from '../layers/child-job.ts';
 import type { DeltaGoal, DeltaJob, LayerPlace, MadeLayers } from '../layers/delta-job.ts';
@@ -69,11 +69,14 @@ async function makeLayer(
   o: { base: readonly BaseTar[]; place: LayerPlace; housekeeping: Housekeeping },
 ): Promise<ExtractedLayer> {
   using extraction = Extraction.open({ directory: o.place.directory, maxBytes: layer.tarBytes });
-  await delta.layer(layer, o.base, (bytes) => {
+  // hashed once, by the extraction
+  await delta.unprovenLayer(layer, o.base, (bytes) => {
     extraction.push(bytes);
     o.housekeeping.after(bytes.length);
   });
-  return extraction.finish();
+  const made = extraction.finish();
+  checkMade(layer, made.diffId);
+  return made;
 }
 
 void runJob(applyDelta);
