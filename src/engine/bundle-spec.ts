@@ -1,3 +1,4 @@
+import { fail } from '../errors.ts';
 import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
 import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
@@ -133,7 +134,8 @@ export function environmentOf(
 
 /** The limits of a container, those that are none left out. */
 export function resourcesOf(hostConfig: Resources): BundleSpec['resources'] {
-  const { nanoCpus } = hostConfig;
+  const { nanoCpus, cpuShares } = hostConfig;
+  if (cpuShares < 0) throw fail.host(`invalid CPU shares (${cpuShares}): value must be a positive integer`);
   const { kernelMemory = 0, kernelMemoryTCP = 0, memorySwappiness, pidsLimit } = hostConfig;
   const periodUs = nanoCpus > 0 ? 100_000 : hostConfig.cpuPeriod;
   const quotaUs = nanoCpus > 0 ? Math.floor((nanoCpus * periodUs) / 1e9) : hostConfig.cpuQuota;
@@ -146,7 +148,7 @@ export function resourcesOf(hostConfig: Resources): BundleSpec['resources'] {
     kernelMemoryBytes: positive(kernelMemory),
     kernelMemoryTcpBytes: positive(kernelMemoryTCP),
     memorySwappiness: memorySwappiness ?? undefined,
-    cpuShares: hostConfig.cpuShares || undefined,
+    cpuShares: cpuShares || undefined,
     cpuQuota: quotaUs || undefined,
     cpuPeriod: periodUs || undefined,
     cpuRealtimeRuntime: cpuRealtimeRuntime || undefined,

@@ -55,16 +55,17 @@ export function checkRequest(
   checkHostConfig(hostConfig);
   const checked = checkResources(hostConfig, host);
   checkPlatformSettings(hostConfig);
-  securityOf(hostConfig);
   if (hostConfig.runtime !== '' && !host.runtimes.includes(hostConfig.runtime)) {
     throw fail.unknownRuntime(hostConfig.runtime);
   }
   return checked;
 }
 
-/** Layers have no quotas here. Throws 500 as dockerd does where overlay2 lies on a file system without them. */
-export function checkStorage({ storageOpt }: HostConfig): void {
-  if (Object.keys(storageOpt ?? {}).length > 0)
+/** What dockerd looks at last, when the container has its image and its name. Throws 500. */
+export function checkLast(hostConfig: HostConfig): void {
+  securityOf(hostConfig);
+  // layers have no quotas here, as under an overlay2 on a file system without them
+  if (Object.keys(hostConfig.storageOpt ?? {}).length > 0)
     throw fail.host("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
 }
 
@@ -116,6 +117,11 @@ function checkConflicts(config: ContainerConfig, hostConfig: HostConfig): void {
   checkSharedNetwork(config, hostConfig);
   if (networkMode === 'host' && config.macAddress) {
     throw fail.badRequest('conflicting options: mac-address and the network mode');
+  }
+  if (networkMode === 'host' && (hostConfig.links ?? []).length > 0) {
+    throw fail.badRequest(
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    );
   }
   if (hostConfig.utsMode === 'host' && config.hostname !== '') {
     throw fail.badRequest('conflicting options: hostname and the UTS mode');

@@ -6,8 +6,8 @@ import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
 import {
   type CreateRequest,
+  checkLast,
   checkRequest,
-  checkStorage,
   discardedWishes,
   type HostLimits,
 } from './container-checks.ts';
@@ -81,7 +81,7 @@ export class Containers {
       const name = records.reserveName(id, request.name);
       const volumes = new NewVolumes(this.#parts.volumes);
       try {
-        checkStorage(draft.hostConfig);
+        checkLast(draft.hostConfig);
         const mounts = await mountPointsOf(draft.config, draft.hostConfig, volumes);
         const record: ContainerRecord = { ...draft, name, mounts };
         await this.#fillVolumes(record);

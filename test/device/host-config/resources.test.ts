@@ -146,6 +146,10 @@ test('limits that make no sense', async () => {
     const told = await table.refusal({ hostConfig: { ...hostConfig } });
     assert.ok(told.includes(message), `${JSON.stringify(hostConfig)}: ${told}`);
   }
+  assert.equal(
+    await table.failure({ hostConfig: { CpuShares: -1 } }),
+    '500 invalid CPU shares (-1): value must be a positive integer',
+  );
   const nowhere = { BlkioDeviceReadBps: [{ Path: '/dev/nowhere', Rate: 1 }] };
   if (hasV1) {
     const told = await table.failure({ hostConfig: nowhere });

@@ -112,7 +112,11 @@ test("what is not, in dockerd's words", () => {
     ],
     [{ extraHosts: ['x'] }, {}, 'bad format for add-host: "x"'],
     [{ extraHosts: ['x:y'] }, {}, 'invalid IP address in add-host: "y"'],
-    [{ securityOpt: ['bogus'] }, {}, 'invalid --security-opt 1: "bogus"', 500],
+    [
+      { networkMode: 'host', links: ['db:db'] },
+      {},
+      "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+    ],
     [
       { logConfig: { type: 'bogus', config: {} } },
       {},
