@@ -178,6 +178,27 @@ test('whatever becomes of a delta, it is refused or makes something, within its 
   await assert.rejects(patch(Buffer.concat([delta, Buffer.of(0)]), OLD), /goes on behind its end/);
 });
 
+test('random damage is refused or makes something, within its bounds', async () => {
+  const delta = ourDelta(
+    OLD,
+    Buffer.concat([NEW, OLD.subarray(7, 4000), noise(70, 8), OLD.subarray(9, 20_000)]),
+  );
+  const damage = fc.record({
+    at: fc.nat(delta.length - 1),
+    // mostly in the commands, which are behind the large literal too
+    isNearEnd: fc.boolean(),
+    removed: fc.nat(9),
+    put: fc.uint8Array({ maxLength: 9 }),
+  });
+  const property = fc.asyncProperty(damage, fc.integer({ min: 1, max: 3000 }), async (one, pieceBytes) => {
+    const at = one.isNearEnd ? delta.length - 1 - (one.at % 120) : one.at;
+    const damaged = Buffer.concat([delta.subarray(0, at), one.put, delta.subarray(at + one.removed)]);
+    const made = await patch(damaged, OLD, { pieceBytes, maxBytes: 150_000 }).catch(isCorrupt);
+    assert.ok(made === true || made.length <= 150_000);
+  });
+  await fc.assert(property, { numRuns: process.env['SKERRY_SOAK'] ? 10_000 : 300 });
+});
+
 function isCorrupt(cause: unknown): true {
   assert.equal((cause as { code?: string }).code, 'CORRUPT', String(cause));
   return true;
