@@ -5,6 +5,7 @@ import { TestEngine } from '../support/engine.ts';
 import { faultsOf, finishedLayers } from '../support/estate.ts';
 import { act, actAgain, faultyNames, prepare, type Verb, verbs } from '../support/image-verbs.ts';
 import {
+  bytesOf,
   clearAll,
   type ImageSource,
   type ImageWorld,
@@ -23,6 +24,8 @@ import { enterOwnNetwork } from '../support/network.ts';
 const rounds = process.env['SKERRY_SOAK'] ? 200 : 2 * verbs.length;
 /** About as long as a daemon takes until it serves. */
 const BOOT_MS = 800;
+/** What may be on its way when the daemon dies: in sockets, and in the daemon itself. */
+const IN_FLIGHT_BYTES = 256 << 10;
 
 let source: ImageSource;
 let world: ImageWorld;
@@ -32,7 +35,7 @@ before(async () => {
   await enterOwnNetwork();
   source = await startImageSource({ layerBytes: 3_000_000 });
   engine = await TestEngine.start({ flags: ['--pull-lease-seconds', '600'] });
-  world = { ...source, engine, hasKeeper: false, turn: 0 };
+  world = { ...source, engine, hasKeeper: false, turn: 0, dripMs: 8 };
 });
 
 after(async () => {
@@ -44,13 +47,15 @@ after(async () => {
 const paces = new Map<string, number>();
 
 for (const verb of verbs) {
-  const share = Math.ceil(rounds / verbs.length);
+  const own = process.env['SKERRY_SOAK'] ? verb.rounds?.soakKills : verb.rounds?.kills;
+  const share = own ?? Math.ceil(rounds / verbs.length);
   test(`${verb.name}: killed at ${share} random instants, it has happened or not, and can be repeated`, async (t) => {
     let done = 0;
     for (let round = 0; round < share; round++) {
       const outcome = await killDuring(verb, round);
       if (outcome.isDone) done++;
     }
+    if (verb.resumes !== undefined) t.diagnostic(`at most ${mostTwice} bytes were sent twice`);
     t.diagnostic(
       `${share} kills within ${Math.round(paces.get(verb.name) ?? verb.typicalMs)} ms; ${done} came too late`,
     );
@@ -69,12 +74,15 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
   const old = await namesIn(world);
   const wanted = verb.outcome(old, world);
   source.proxy.reset();
+  verb.slowDown?.(world);
 
   const watch = watchNames(verb.startsDamaged ? new Map() : old, wanted);
   const { isDone } = await actAndKill(verb);
   const where = `${verb.name}, round ${round}`;
   assert.deepEqual(await watch.end(), [], `${where}: meanwhile`);
   const asked = layersAsked(source);
+  const blob = verb.resumes?.(world);
+  const sentBefore = blob === undefined ? 0 : bytesOf(source, blob.digest);
   if (Math.random() < 0.3) await killDuringBoot(flags);
   await engine.boot(flags);
   const finished = finishedLayers(engine.dataRoot);
@@ -92,6 +100,7 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
     assert.deepEqual(await faultsOf(engine), [], `${where}: after it was repeated`);
   }
   await verb.check?.(world);
+  if (blob !== undefined) checkResumed(where, sentBefore + bytesOf(source, blob.digest) - blob.sizeBytes);
   const again = layersAsked(source);
   const [vain, twice] = [finished, asked].map((layers) => [...layers].filter((layer) => again.has(layer)));
   if (!verb.startsDamaged)
@@ -101,6 +110,13 @@ async function killDuring(verb: Verb, round: number): Promise<{ isDone: boolean 
   assert.deepEqual(await faultsOf(engine), [], `${where}: when all is removed`);
   assert.deepEqual(await engine.remains(), [], `${where}: what is left`);
   return { isDone };
+}
+
+let mostTwice = 0;
+
+function checkResumed(where: string, twiceBytes: number): void {
+  mostTwice = Math.max(mostTwice, twiceBytes);
+  assert.ok(twiceBytes <= IN_FLIGHT_BYTES, `${where}: ${twiceBytes} bytes were fetched twice`);
 }
 
 /** The instants are spread over as long as the verb takes here and now, and a little longer. */

@@ -6,6 +6,7 @@ import { TestEngine } from '../support/engine.ts';
 import { faultsOf, finishedLayers } from '../support/estate.ts';
 import { act, actAgain, faultyNames, prepare, type Verb, verbs } from '../support/image-verbs.ts';
 import {
+  bytesOf,
   clearAll,
   type ImageSource,
   type ImageWorld,
@@ -24,9 +25,12 @@ import { enterOwnNetwork } from '../support/network.ts';
  */
 const isSoak = Boolean(process.env['SKERRY_SOAK']);
 /** Each once, unless there is time for all of them. */
-const essentials = ['pull', 'update', 'delete', 'load', 'commit', 'rollback'];
+const essentials = ['pull', 'pull of a delta', 'update', 'delete', 'load', 'commit', 'rollback'];
 const chosen = verbs.filter(({ name }) => isSoak || essentials.includes(name));
-const rounds = isSoak ? 50 : chosen.length;
+const turns = chosen.flatMap((verb) => {
+  const soakRounds = verb.rounds?.soakCuts ?? Math.ceil(50 / chosen.length);
+  return Array.from({ length: isSoak ? soakRounds : 1 }, () => verb);
+});
 /** How many cuts come while it is done; one at once and one later follow. */
 const cutsAmid = isSoak ? 3 : 1;
 /** How long after success the last cut may come. */
@@ -35,6 +39,12 @@ const latestMs = isSoak ? 10_000 : 3000;
 const provenShare = 0.5;
 /** About as long as a daemon takes until it serves and has started its containers. */
 const BOOT_MS = 1200;
+/** About as long as an update takes over a slow network. */
+const SLOW_MS = 13_000;
+/** What came so long before a cut is durable: 5 s are promised to a delta; and what a busy machine adds. */
+const DURABLE_MS = 7000;
+/** Less than this need not be synced yet, or is on its way in sockets. */
+const IN_FLIGHT_BYTES = 96 << 10;
 const obstacle = crashDiskObstacle();
 
 let source: ImageSource;
@@ -42,6 +52,7 @@ let disk: CrashDisk;
 let world: ImageWorld;
 let engine: TestEngine;
 let [cutCount, provenCount] = [0, 0];
+const resumptions: string[] = [];
 
 before(async () => {
   if (obstacle !== undefined) return;
@@ -52,7 +63,7 @@ before(async () => {
     dataRoot: disk.mountPoint,
     flags: ['--pull-lease-seconds', '600', '--log-level', 'info'],
   });
-  world = { ...source, engine, hasKeeper: true, turn: 0 };
+  world = { ...source, engine, hasKeeper: true, turn: 0, dripMs: 140 };
 });
 
 after(async () => {
@@ -66,12 +77,13 @@ after(async () => {
 interface Moment {
   cut: PowerCut;
   isDone: boolean;
+  /** Of the blob that is to be resumed, those that had come long enough before. */
+  durableBytes: number;
   /** For people. */
   when: string;
 }
 
-for (let round = 0; round < rounds; round++) {
-  const verb = chosen[round % chosen.length] as Verb;
+for (const [round, verb] of turns.entries()) {
   test(`${verb.name}: a power cut at any instant (round ${round})`, {
     skip: obstacle ?? false,
   }, async (t) => {
@@ -79,6 +91,8 @@ for (let round = 0; round < rounds; round++) {
     await prepare(world, verb, startKeeper);
     const old = await namesIn(world);
     const wanted = verb.outcome(old, world);
+    source.proxy.reset();
+    verb.slowDown?.(world);
     const moments = await actAndCut(verb);
     t.diagnostic(moments.map(({ when }) => when).join(', '));
     for (const moment of moments) {
@@ -98,6 +112,7 @@ for (let round = 0; round < rounds; round++) {
 }
 
 test('the cuts were such that unsynced bytes were lost', { skip: obstacle ?? false }, (t) => {
+  t.diagnostic(`bytes fetched after a cut, of those that may: ${resumptions.join(', ')}`);
   t.diagnostic(`${cutCount} cuts, ${provenCount} of them with the canary lost`);
   assert.ok(provenCount >= cutCount * provenShare, `only ${provenCount} of ${cutCount} cuts prove anything`);
 });
@@ -107,22 +122,34 @@ async function actAndCut(verb: Verb): Promise<Moment[]> {
   const moments: Moment[] = [];
   let isDone = false;
   const began = performance.now();
-  const cutAt = async (when: string) => {
+  const { digest } = verb.resumes?.(world) ?? {};
+  const arrivals: { atMs: number; bytes: number }[] = [];
+  const watch = setInterval(() => {
+    if (digest !== undefined) arrivals.push({ atMs: performance.now(), bytes: bytesOf(source, digest) });
+  }, 50);
+  const cutAt = async (at: string) => {
+    const durableMs = performance.now() - DURABLE_MS;
+    const durableBytes = arrivals.findLast(({ atMs }) => atMs <= durableMs)?.bytes ?? 0;
     const wasDone = isDone; // before the cut: what is acknowledged while it is made need not be in it
     const cut = await disk.cut();
-    moments.push({ cut, isDone: wasDone, when: `${when} ${Math.round(performance.now() - began)} ms` });
+    const when = `${at} ${Math.round(performance.now() - began)} ms`;
+    moments.push({ cut, isDone: wasDone, durableBytes, when });
   };
   const acting = act(world, verb).then((outcome) => {
     isDone = outcome.isDone;
     return outcome;
   });
-  const pace = paces.get(verb.name) ?? verb.typicalMs;
-  for (const at of Array.from({ length: cutsAmid }, Math.random).sort()) {
+  const pace = paces.get(verb.name) ?? (verb.slowDown === undefined ? verb.typicalMs : SLOW_MS);
+  // where something is to be resumed, one cut that comes late tells most
+  const earliest = digest === undefined || isSoak ? 0 : 0.7;
+  for (const random of Array.from({ length: cutsAmid }, Math.random).sort()) {
+    const at = earliest + (1 - earliest) * random;
     await sleep(Math.max(0, began + at * pace - performance.now()));
     await disk.sowCanary(); // the engine's own syncs come at any time
     await cutAt('at');
   }
   const { text } = await acting;
+  clearInterval(watch);
   assert.ok(isDone, text);
   paces.set(verb.name, performance.now() - began);
   await disk.sowCanary();
@@ -138,7 +165,7 @@ const paces = new Map<string, number>();
 
 async function checkAfter(
   verb: Verb,
-  { old, wanted, isDone, when }: Moment & { old: Names; wanted: Names },
+  { old, wanted, isDone, durableBytes, when }: Moment & { old: Names; wanted: Names },
 ): Promise<void> {
   const where = `${verb.name}, cut ${when}`;
   if (isDone || !verb.startsDamaged) {
@@ -152,6 +179,16 @@ async function checkAfter(
   source.proxy.reset();
   const faults = await actAgain(world, verb, { before: old, after: wanted });
   assert.deepEqual(faults, [], `${where}: again`);
+  const blob = verb.resumes?.(world);
+  if (blob !== undefined) {
+    const most = blob.sizeBytes - durableBytes + IN_FLIGHT_BYTES;
+    const sent = bytesOf(source, blob.digest);
+    resumptions.push(`${sent} of ${isDone ? 0 : most}`);
+    assert.ok(
+      sent <= (isDone ? 0 : most),
+      `${where}: ${sent} bytes were fetched, ${durableBytes} had come before`,
+    );
+  }
   const vain = [...layersAsked(source)].filter((layer) => finished.has(layer));
   if (!verb.startsDamaged)
     assert.deepEqual(vain, [], `${where}: layers that were here and were fetched again`);

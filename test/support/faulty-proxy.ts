@@ -73,6 +73,8 @@ export interface SeenRequest {
   readonly port: number | undefined;
   /** The fault that it met, if any. */
   readonly fault: Fault['kind'] | undefined;
+  /** Of the answer's body, so far; of answers that come from the registry. */
+  readonly sentBytes: number;
 }
 
 export interface FaultyProxy extends AsyncDisposable {
@@ -90,7 +92,7 @@ export interface FaultyProxy extends AsyncDisposable {
 /** Starts one on a free port in front of `upstream`, a `host:port`. */
 export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   const rules: { rule: FaultRule; met: number }[] = [];
-  const requests: SeenRequest[] = [];
+  const requests: (SeenRequest & { sentBytes: number })[] = [];
 
   const faultFor = (method: string, path: string, headers: IncomingHttpHeaders): Fault | undefined => {
     for (const entry of rules) {
@@ -106,8 +108,12 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
     const path = incoming.url ?? '';
     const { method = '', headers, socket } = incoming;
     const fault = faultFor(method, path, headers);
-    requests.push({ method, path, headers, port: socket.remotePort, fault: fault?.kind });
-    if (!answerAlone(fault, incoming, response)) forward(upstream, fault, incoming, response);
+    const seen = { method, path, headers, port: socket.remotePort, fault: fault?.kind, sentBytes: 0 };
+    requests.push(seen);
+    const onSent = (bytes: number) => {
+      seen.sentBytes += bytes;
+    };
+    if (!answerAlone(fault, incoming, response)) forward(upstream, { fault, onSent }, incoming, response);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -155,7 +161,7 @@ function answerAlone(fault: Fault | undefined, incoming: IncomingMessage, respon
 
 function forward(
   upstream: string,
-  fault: Fault | undefined,
+  { fault, onSent }: { fault: Fault | undefined; onSent: (bytes: number) => void },
   incoming: IncomingMessage,
   response: ServerResponse,
 ): void {
@@ -166,7 +172,7 @@ function forward(
   outgoing.once('error', () => incoming.socket.destroy());
   outgoing.once('response', (answer) => {
     response.once('close', () => answer.destroy());
-    void relay(answer, response, fault).catch(() => incoming.socket.destroy());
+    void relay(answer, response, { fault, onSent }).catch(() => incoming.socket.destroy());
   });
   if (fault?.kind === 'cut upload' || fault?.kind === 'stall upload') {
     void passSome(incoming, outgoing, fault).catch(() => incoming.socket.destroy());
@@ -195,7 +201,7 @@ async function passSome(
 async function relay(
   answer: IncomingMessage,
   response: ServerResponse,
-  fault: Fault | undefined,
+  { fault, onSent }: { fault: Fault | undefined; onSent: (bytes: number) => void },
 ): Promise<void> {
   const headers = { ...answer.headers };
   if (fault?.kind === 'truncate') delete headers['content-length'];
@@ -210,6 +216,7 @@ async function relay(
     for (const part of fault === undefined ? [chunk] : spoil(chunk, sent, fault)) {
       if (response.destroyed) return;
       await written(response, part);
+      onSent(part.length);
       if (fault?.kind === 'drip') await sleep(fault.everyMs);
     }
     sent += chunk.length;

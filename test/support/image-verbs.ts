@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, fsyncSync, openSync, readdirSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Digest } from '../../src/lib/digest.ts';
 import { publishedLayers } from './estate.ts';
 import {
   type ApiRequest,
@@ -28,6 +29,12 @@ export interface Verb {
   outcome(before: Names, world: ImageWorld): Names;
   /** Once it has happened it cannot be asked for again, or does something else then. */
   readonly isOnce?: boolean;
+  /** The network while it is under way, but not while it is done again. */
+  slowDown?(world: ImageWorld): void;
+  /** A blob of which no byte is to be fetched twice, but for those that had not arrived or were not yet durable. */
+  resumes?(world: ImageWorld): { digest: Digest; sizeBytes: number };
+  /** How often it is cut short, where that is not its share of all. */
+  readonly rounds?: { readonly kills: number; readonly soakKills: number; readonly soakCuts: number };
   /** A layer of `app:v2` is damaged when it begins, so that nothing is promised of that image until it succeeds. */
   readonly startsDamaged?: boolean;
   /** What else must hold once it has succeeded. */
@@ -96,6 +103,20 @@ export const verbs: readonly Verb[] = [
     typicalMs: 300,
     request: ({ delta }) => ({ method: 'POST', path: '/images/load', body: delta }),
     outcome: (before, { versions }) => withName(before, 'app:v4', versions.v4.configDigest),
+  },
+  {
+    name: 'pull of a delta',
+    typicalMs: 2000,
+    rounds: { kills: 5, soakKills: 100, soakCuts: 10 },
+    slowDown: ({ proxy, update, dripMs }) =>
+      proxy.fault({
+        path: new RegExp(`/blobs/${update.digest}`),
+        do: { kind: 'drip', bytes: 16_384, everyMs: dripMs },
+      }),
+    resumes: ({ update }) => update,
+    // no layer may be fetched whole
+    request: ({ name }) => pullRequest(name('app:v5'), { 'x-delta-mode': 'require' }),
+    outcome: (before, { versions }) => withName(before, 'app:v5', versions.v5.configDigest),
   },
   {
     name: 'push',

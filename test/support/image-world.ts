@@ -1,10 +1,11 @@
 /** An engine, a registry and a few images between them: where things are done to images, and die half-way. */
+import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
-import { hexOf } from '../../src/lib/digest.ts';
+import { type Digest, digestOf, hexOf } from '../../src/lib/digest.ts';
 import { boxLayer } from './box-image.ts';
-import { deltaBetween } from './delta-files.ts';
+import { deltaBetween, pushDelta } from './delta-files.ts';
 import type { TestEngine } from './engine.ts';
 import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts';
 import { startRegistry, type TestRegistry } from './registry.ts';
@@ -31,6 +32,8 @@ export interface Versions {
   v3: TestImage;
   /** Nor this one: it is like v1. */
   v4: TestImage;
+  /** Three of its layers are new, and a delta from v1 lies beside it. */
+  v5: TestImage;
 }
 
 /** A registry with the images, and how to reach it. */
@@ -42,6 +45,8 @@ export interface ImageSource extends AsyncDisposable {
   readonly archive: Buffer;
   /** The file of the delta from v1 to v4 as `app:v4`. */
   readonly delta: Buffer;
+  /** The blob of the delta from v1 to v5, of as many bytes as one layer. */
+  readonly update: { readonly digest: Digest; readonly sizeBytes: number };
   /** A name in the registry, as the engine asks for it: through the proxy, which counts. */
   name(repositoryAndTag: string): string;
   /** Lets a tag of `app` stand for another version, in the registry. */
@@ -51,6 +56,8 @@ export interface ImageSource extends AsyncDisposable {
 /** The parts that a verb acts on. */
 export interface ImageWorld extends Omit<ImageSource, keyof AsyncDisposable> {
   readonly engine: TestEngine;
+  /** How long the network takes for 16 KiB, where it is slow. */
+  readonly dripMs: number;
   /** A container of v1 is there all the time. */
   readonly hasKeeper: boolean;
   /** Counts preparations, for names that nobody has used before. */
@@ -72,13 +79,21 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
   const v3 = await version(3, [box]);
   const like = await makeLayer({ 'data/like': v1.layers[2]?.tar.subarray(layerBytes / 100) ?? '' });
   const v4 = makeImage({ layers: [box, like], config: { Labels: { version: '4' } } });
+  const grown = [await makeLayer({ 'etc/version': '5\n' })];
+  for (const { tar } of v1.layers.slice(-2))
+    grown.push(await makeLayer({ 'data/grown': Buffer.concat([tar, randomBytes(layerBytes / 2)]) }));
+  const v5 = makeImage({ layers: [box, ...grown], config: { Labels: { version: '5' } } });
+  const update = await deltaBetween(v1, v5, { quality: 1 });
+  await push(registry.host, 'app', ['v5'], v5);
+  await pushDelta(registry.host, 'app', { base: v1, target: v5, delta: update });
   await push(registry.host, 'app', ['v1'], v1);
   await push(registry.host, 'app', ['v2'], v2);
   return {
     registry,
     proxy,
-    versions: { v1, v2, v3, v4 },
+    versions: { v1, v2, v3, v4, v5 },
     archive: await archiveOf(v3, `${proxy.host}/app:v3`),
+    update: { digest: digestOf(update), sizeBytes: update.length },
     delta: await deltaBetween(v1, v4, { tags: [`${proxy.host}/app:v4`], quality: 1 }),
     name: (repositoryAndTag) => `${proxy.host}/${repositoryAndTag}`,
     point: (tag, image) => push(registry.host, 'app', [tag], image),
@@ -142,8 +157,8 @@ export async function demand(engine: TestEngine, wanted: ApiRequest): Promise<st
   return text;
 }
 
-export function pullRequest(name: string): ApiRequest {
-  return { method: 'POST', path: `/images/create?fromImage=${encodeURIComponent(name)}` };
+export function pullRequest(name: string, headers: Record<string, string> = {}): ApiRequest {
+  return { method: 'POST', path: `/images/create?fromImage=${encodeURIComponent(name)}`, headers };
 }
 
 /** The tags that the engine lists, without the registry's name before them. */
@@ -173,4 +188,9 @@ export function layersAsked({ proxy, versions }: Pick<ImageSource, 'proxy' | 've
   const asked = proxy.requests.filter(({ method }) => method === 'GET').map(({ path }) => path);
   const isAsked = (digest: string) => asked.some((path) => path.endsWith(`/blobs/${digest}`));
   return new Set(layers.filter(({ digest }) => isAsked(digest)).map(({ diffId }) => diffId));
+}
+
+/** Bytes that the registry gave of a blob since the proxy was reset. */
+export function bytesOf({ proxy }: Pick<ImageSource, 'proxy'>, blob: Digest): number {
+  return proxy.seen(new RegExp(`/blobs/${blob}`)).reduce((sum, { sentBytes }) => sum + sentBytes, 0);
 }
