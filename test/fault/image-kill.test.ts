@@ -24,8 +24,8 @@ import { enterOwnNetwork } from '../support/network.ts';
 const rounds = process.env['SKERRY_SOAK'] ? 200 : 2 * verbs.length;
 /** About as long as a daemon takes until it serves. */
 const BOOT_MS = 800;
-/** What may be on its way when the daemon dies: in sockets, and in the daemon itself. */
-const IN_FLIGHT_BYTES = 256 << 10;
+/** What may be on its way when the daemon dies: mostly in sockets, while a busy machine starts the child. */
+const IN_FLIGHT_BYTES = 768 << 10;
 
 let source: ImageSource;
 let world: ImageWorld;
@@ -35,7 +35,7 @@ before(async () => {
   await enterOwnNetwork();
   source = await startImageSource({ layerBytes: 3_000_000 });
   engine = await TestEngine.start({ flags: ['--pull-lease-seconds', '600'] });
-  world = { ...source, engine, hasKeeper: false, turn: 0, dripMs: 8 };
+  world = { ...source, engine, hasKeeper: false, turn: 0, dripMs: 12 };
 });
 
 after(async () => {
