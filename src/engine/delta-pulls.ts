@@ -67,7 +67,7 @@ export class DeltaPulls {
   readonly #space: Pick<Space, 'limitFor'>;
   readonly #settings: DeltaSettings;
   readonly #log: Log;
-  /** By target: who wants the same image at the same time waits, and finds its layers here. */
+  /** By layer: who wants one at the same time waits, and finds it here. */
   readonly #turns = new Locks();
 
   constructor(o: {
@@ -101,11 +101,17 @@ export class DeltaPulls {
     const mode = pull.wishes.mode ?? this.#settings.mode;
     if (missing.length === 0) return { made: new Set(), fetchedBytes: 0 };
     if (mode === 'off') return { made: new Set(), fetchedBytes: 0, whyNot: 'deltas are off' };
-    await using _turn = await this.#turns.hold(remote.manifestDigest, { signal: pull.signal });
+    const layers = missing.map(({ diffId }) => diffId);
+    await using _turn = await this.#turns.holdAll(layers, { signal: pull.signal });
     const outcome = await this.#tryAll(pull, remote, missing);
     if (mode === 'require' && outcome.whyNot !== undefined)
       throw fail.registry(`a delta is required for ${familiarString(pull.ref)}: ${outcome.whyNot}`);
     return outcome;
+  }
+
+  /** Waits while a delta makes this layer for another pull: what comes of it need not be fetched. */
+  async waitFor(diffId: Digest, o: { signal: AbortSignal }): Promise<void> {
+    await using _turn = await this.#turns.hold(diffId, o);
   }
 
   /** Ends a pull's stream for a client that asked about deltas, or got one. */

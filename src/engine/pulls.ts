@@ -230,6 +230,7 @@ export class Pulls {
     layer: LayerDescriptor,
     report: LayerReport,
   ): Promise<void> {
+    await this.#deltas.waitFor(layer.diffId, { signal });
     await using _place = await this.#downloads.hold({ signal });
     const source: LayerSource = {
       diffId: layer.diffId,

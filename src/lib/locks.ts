@@ -24,6 +24,21 @@ export class Locks {
     }
     return { [Symbol.asyncDispose]: async () => leave() };
   }
+
+  /** Several keys at once, taken in the same order by everybody, so that no two wait for each other. */
+  async holdAll(keys: Iterable<string>, o: { signal?: AbortSignal } = {}): Promise<AsyncDisposable> {
+    const held: AsyncDisposable[] = [];
+    const release = async () => {
+      for (const one of held.splice(0)) await one[Symbol.asyncDispose]();
+    };
+    try {
+      for (const key of [...new Set(keys)].sort()) held.push(await this.hold(key, o));
+    } catch (cause) {
+      await release();
+      throw cause;
+    }
+    return { [Symbol.asyncDispose]: release };
+  }
 }
 
 /** At most `width` holders at once; the rest queue up in order. */

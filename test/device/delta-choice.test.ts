@@ -392,20 +392,24 @@ test('two pulls of one target share a delta', async () => {
   assert.equal(layersAsked(), 0);
 });
 
-test('beside a pull of its layers by other means a delta does no harm', async () => {
+test('pulls of other images wait for the layers that a delta makes, by whatever means they come', async () => {
   await have(0);
   const delta = await publish(0);
-  const other = makeImage({ layers: target.layers, config: { Labels: { v: 'other' } } });
-  await push(registry.host, repository, ['other'], other);
+  const [whole, twin] = ['whole', 'twin'].map((v) =>
+    makeImage({ layers: target.layers, config: { Labels: { v } } }),
+  );
+  assert.ok(whole !== undefined && twin !== undefined);
+  await push(registry.host, repository, ['whole'], whole);
+  await push(registry.host, repository, ['twin'], twin);
+  const other = await publish(0, { target: twin });
   const slow = { kind: 'drip', bytes: Math.ceil(delta.bytes / 20), everyMs: 20 } as const;
   proxy.fault({ path: new RegExp(`/blobs/${delta.digest}`), times: 1, do: slow });
-  const [whole, one] = await Promise.all([
-    pull({ 'x-delta-mode': 'off' }, 'other'),
-    pull({ 'x-delta-mode': 'require' }),
-  ]);
-  await succeeds(whole);
-  await succeeds(one);
-  assert.equal(await idOf('other'), other.configDigest);
+  const first = pull({ 'x-delta-mode': 'require' });
+  await until(() => asked(delta.digest) === 1);
+  const rest = [pull({ 'x-delta-mode': 'off' }, 'whole'), pull({ 'x-delta-mode': 'require' }, 'twin')];
+  for (const lines of [first, ...rest]) await succeeds(await lines);
+  assert.deepEqual([await idOf('whole'), await idOf('twin')], [whole.configDigest, twin.configDigest]);
+  assert.deepEqual([layersAsked(), asked(other.digest)], [0, 0]);
   assert.equal(layerDirectories(target, 1).length, 1);
 });
 

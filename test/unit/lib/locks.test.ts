@@ -74,3 +74,17 @@ test('a promise that is given up before it is waited for may fail unheard', asyn
   await assert.rejects(abortable(failing, AbortSignal.abort(new Error('enough'))), /enough/);
   await sleep(5); // an unhandled rejection would end this process
 });
+
+test('several locks at once: no order of keys makes two wait for each other, and an abort gives all back', async () => {
+  const locks = new Locks();
+  const { signal } = new AbortController();
+  const first = await locks.holdAll(['b', 'a', 'b']);
+  const second = locks.holdAll(['c', 'a', 'b'], { signal });
+  const abort = new AbortController();
+  const third = locks.holdAll(['a', 'd'].toReversed(), { signal: abort.signal });
+  abort.abort(new Error('enough'));
+  await assert.rejects(third, /enough/);
+  await first[Symbol.asyncDispose]();
+  await (await second)[Symbol.asyncDispose]();
+  await using _all = await locks.holdAll(['d', 'c', 'b', 'a'], { signal: AbortSignal.timeout(1000) });
+});
