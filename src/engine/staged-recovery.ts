@@ -14,7 +14,7 @@ const VERIFY_MS = 10_000;
 /** What a boot needs to settle what was being unpacked when the last daemon ended. */
 export interface StagedRecoveryParts {
   layers: Pick<Layers, 'staged' | 'verifyStaged' | 'sweepStaging'>;
-  leases: Table<LeaseRecord>;
+  leases: Pick<Table<LeaseRecord>, 'entries'>;
   /** Publishes it, and puts it on the shelf. */
   settle(staged: StagedLayer): Promise<unknown>;
   log: Log;
