@@ -8,6 +8,8 @@ import { Housekeeping, runJob } from '../layers/child-job.ts';
 import type { LayerPlace } from '../layers/delta-job.ts';
 import { type DeltaMakingJob, type DeltaStep, writeAll, writeStep } from '../layers/delta-steps.ts';
 import { TarSplit } from '../layers/tar-split.ts';
+import type { Digest } from '../lib/digest.ts';
+import { openBase } from './base-tars.ts';
 
 /** An empty file without a name, for one delta at a time. */
 const SPOOL = 0;
@@ -20,13 +22,13 @@ const PROGRESS_MS = 100;
  */
 async function makeDelta(job: DeltaMakingJob): Promise<true> {
   const housekeeping = new Housekeeping();
-  const tars = job.base.map(({ directory }) => TarSplit.open(directory));
+  const tars = openBase(job.base);
   try {
     const base = new Base(tars);
     const index = new BlockIndex(base.bytes);
     const reading = new Steps('read');
-    for (const [number, tar] of tars.entries())
-      readWhole(tar, job.base[number], (bytes) => {
+    for (const { diffId, tar } of tars)
+      readWhole(tar, diffId, (bytes) => {
         index.push(bytes);
         reading.add(bytes.length);
         housekeeping.after(bytes.length);
@@ -35,7 +37,7 @@ async function makeDelta(job: DeltaMakingJob): Promise<true> {
     for (const target of job.targets) makeOne(target, { base, index, housekeeping });
     return true;
   } finally {
-    for (const tar of tars) tar[Symbol.dispose]();
+    for (const { tar } of tars) tar[Symbol.dispose]();
   }
 }
 
@@ -47,7 +49,7 @@ function makeOne(
   const computing = new Steps('computed');
   const spool = new Spool();
   const writer = new LibrsyncWriter({ base, index, sink: (bytes) => spool.add(bytes) });
-  readWhole(tar, place, (bytes) => {
+  readWhole(tar, place.diffId, (bytes) => {
     writer.push(bytes);
     computing.add(bytes.length);
     housekeeping.after(bytes.length);
@@ -57,16 +59,17 @@ function makeOne(
   spool.send();
 }
 
-/** The whole tar in order, proven at its end to be the layer's. */
-function readWhole(tar: TarSplit, place: LayerPlace | undefined, take: (bytes: Buffer) => void): void {
+/** The whole tar in order, proven at its end to be the layer's. Its bytes are lent for the length of the call. */
+function readWhole(tar: TarSplit, diffId: Digest, take: (bytes: Buffer) => void): void {
   const hash = createHash('sha256');
+  const room = Buffer.allocUnsafeSlow(PIECE_BYTES);
   for (let at = 0; at < tar.tarBytes; at += PIECE_BYTES) {
-    const bytes = tar.read(at, PIECE_BYTES);
+    const bytes = tar.read(at, PIECE_BYTES, room);
     hash.update(bytes);
     take(bytes);
   }
-  if (`sha256:${hash.digest('hex')}` !== place?.diffId)
-    throw fail.corrupt(`layer ${place?.diffId} is damaged on disk: pull the image again`);
+  if (`sha256:${hash.digest('hex')}` !== diffId)
+    throw fail.corrupt(`layer ${diffId} is damaged on disk: pull the image again`);
 }
 
 /** Tells how far the work is, at most ten times a second. */
