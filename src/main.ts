@@ -116,6 +116,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       noNewPrivileges: config.noNewPrivileges,
       hasOwnCgroups: (config.cgroupnsMode ?? (limits.version === 2 ? 'private' : 'host')) === 'private',
       initProgram: config.initPath ?? 'docker-init',
+      cdiDirectories: config.cdiDirectories,
       runtimes: Object.fromEntries(runtime.names().map((name) => [name, runtimes[name] ?? { path: name }])),
       defaultRuntime: runtime.defaultName,
       insecureRegistries: config.insecureRegistries,

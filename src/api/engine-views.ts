@@ -184,6 +184,8 @@ export interface SystemView {
   runtimes: Readonly<Record<string, { path: string; args?: readonly string[] }>>;
   defaultRuntime: string;
   initProgram: string;
+  /** Where devices are described. */
+  cdiDirectories: readonly string[];
   commits: { containerd: string; runc: string; init: string };
   /** As dockerd writes them: `name=seccomp,profile=builtin`. */
   securityOptions: readonly string[];

@@ -73,7 +73,7 @@ export function infoWire(view: SystemView, o: { release: string; axes: Axes }): 
     ...(view.addressPools.length > 0 && {
       DefaultAddressPools: view.addressPools.map(({ base, size }) => ({ Base: base, Size: size })),
     }),
-    CDISpecDirs: [],
+    CDISpecDirs: view.cdiDirectories,
     Warnings: view.warnings.length === 0 ? null : view.warnings,
   };
   return shape(wire, infoShapes, o.axes);

@@ -3,7 +3,7 @@ import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
 import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { initInContainer } from './init-program.ts';
-import type { ContainerRecord, HostConfig, Resources } from './model.ts';
+import type { ContainerRecord, Resources } from './model.ts';
 import type { BundleMount } from './mounts.ts';
 import { type Donors, namespacesOf } from './namespaces.ts';
 import { securityOf } from './security.ts';

@@ -32,6 +32,7 @@ export interface SystemFacts {
   /** Containers have cgroup namespaces of their own unless they say. */
   hasOwnCgroups: boolean;
   initProgram: string;
+  cdiDirectories: readonly string[];
   runtimes: Readonly<Record<string, { path: string; args?: readonly string[] }>>;
   defaultRuntime: string;
   /** Host, host:port or CIDR. */
@@ -132,6 +133,7 @@ export class System {
       runtimes: facts.runtimes,
       defaultRuntime: facts.defaultRuntime,
       initProgram: facts.initProgram,
+      cdiDirectories: facts.cdiDirectories,
       commits: NOBODY,
       securityOptions: securityOptionsOf(facts),
       registries: {

@@ -136,6 +136,7 @@ export const aSystem: SystemView = {
   defaultRuntime: 'crun',
   initProgram: 'catatonit',
   commits: { containerd: '', runc: '1.1', init: '' },
+  cdiDirectories: ['/etc/cdi'],
   securityOptions: ['name=seccomp,profile=builtin', 'name=no-new-privileges'],
   registries: { insecureCidrs: ['127.0.0.0/8'], insecureHosts: ['r.example:5000'], mirrors: [] },
   addressPools: [{ base: '10.0.0.0/8', size: 24 }],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, statSync } from 'node:fs';
-import { readdir, rmdir } from 'node:fs/promises';
+import { readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { capabilities, capabilitiesIn } from '../../../src/host/facts.ts';
 import { type Options, OptionTable } from '../../support/option-table.ts';
@@ -228,6 +229,16 @@ test('what is refused at the start', async () => {
     [{ hostConfig: { SecurityOpt: ['seccomp={'] } }, /^500 Decoding seccomp profile failed: /],
   ];
   for (const [options, expected] of cases) assert.match(await table.failure(options), expected);
+});
+
+test('another OCI runtime, of the configuration', async () => {
+  const { directory } = table.engine;
+  const wrapper = `#!/bin/sh\necho "$@" >> ${directory}/calls\nexec runc "$@"\n`;
+  await writeFile(join(directory, 'wrapper'), wrapper, { mode: 0o755 });
+  await table.engine.stop();
+  await table.engine.boot(['--add-runtime', `wrapped=${directory}/wrapper`]);
+  assert.equal(await table.inside('echo ran', { hostConfig: { Runtime: 'wrapped' } }), 'ran');
+  assert.match(await readFile(join(directory, 'calls'), 'utf8'), / create .*\n(.*\n)*.* start /);
 });
 
 test('defaults of the daemon', async () => {
