@@ -21,6 +21,7 @@ import {
   type TestImage,
   type TestLayer,
 } from '../support/registry-images.ts';
+import { SmallDisk } from '../support/small-disk.ts';
 
 /** Delta images of the balena kind, made with rdiff: pulled, loaded, and what becomes of those that are not right. */
 let engine: TestEngine;
@@ -218,16 +219,22 @@ test('a base with a flipped byte is noticed before anything is published, and na
   await isTarget('delta');
 });
 
+/** A delta of librsync's that copies these ranges of the base (librsync, command.h: COPY N8 N4). */
+function copies(...ranges: readonly [position: number, bytes: number][]): Buffer {
+  const commands = ranges.map(([position, bytes]) => {
+    const command = Buffer.alloc(13, 0);
+    command[0] = 0x53;
+    command.writeBigUInt64BE(BigInt(position), 1);
+    command.writeUInt32BE(bytes, 9);
+    return command;
+  });
+  return Buffer.concat([Buffer.from('72730236', 'hex'), ...commands, Buffer.of(0)]);
+}
+
 test('what contradicts itself is refused, and leaves nothing', async () => {
   const good = rdiff(baseTar, young.tar);
   const inDelta = (content: Buffer) => deltaLayer(content);
   const inTar = (...members: Parameters<typeof archive>[0]) => layerOf(archive(members));
-  const copy = (position: number, bytes: number) => {
-    const command = Buffer.from('7273023650000000000000000000000000', 'hex');
-    command.writeUIntBE(position, 7, 6);
-    command.writeUInt32BE(bytes, 13);
-    return Buffer.concat([command.fill(0x53, 4, 5), Buffer.of(0)]);
-  };
   const layers: [RegExp, TestLayer][] = [
     [/it holds nothing for a layer/, emptyLayer],
     [/more than one file "delta"/, inTar({ name: 'delta', content: good }, { name: 'more', content: 'x' })],
@@ -237,10 +244,10 @@ test('what contradicts itself is refused, and leaves nothing', async () => {
     [/invalid tar/, layerOf(archive([{ name: 'delta', content: good }]).subarray(0, 1024))],
     [/delta/, inDelta(Buffer.from('no delta at all'))],
     [/delta/, inDelta(good.subarray(0, good.length - 20))],
-    [/outside|base/, inDelta(copy(0, baseTar.length + 1))],
-    [/outside|base/, inDelta(copy(2 ** 40, 10))],
+    [/outside|base/, inDelta(copies([0, baseTar.length + 1]))],
+    [/outside|base/, inDelta(copies([2 ** 40, 10]))],
     [/it makes layer sha256:[0-9a-f]{64}, not/, inDelta(rdiff(baseTar, old.tar))],
-    [/invalid tar/, inDelta(copy(0, 700))],
+    [/invalid tar/, inDelta(copies([0, 700]))],
   ];
   for (const [at, [why, layer]] of layers.entries()) {
     await push(registry.host, repository, [`bad${at}`], rdiffImage(v1, v2, { layers: [emptyLayer, layer] }));
@@ -264,6 +271,27 @@ test('what contradicts itself is refused, and leaves nothing', async () => {
     proxy.reset();
     await isRefused(`odd${at}`, await pull(`odd${at}`), why);
     assert.equal(blobsAsked().length <= 1, true);
+  }
+});
+
+test('a delta that makes more than the disk may hold is cut short', async () => {
+  await using disk = await SmallDisk.mount({ sizeBytes: 96 << 20, inodes: 3000 });
+  disk.assertSmall();
+  await engine.stop();
+  try {
+    await using small = await TestEngine.start({ dataRoot: disk.path });
+    await small.ok(['pull', '-q', named('v1')]);
+    const bomb = copies(...Array.from({ length: 3000 }, () => [0, baseTar.length] as [number, number]));
+    const image = rdiffImage(v1, v2, { layers: [emptyLayer, deltaLayer(bomb)] });
+    await push(registry.host, repository, ['bomb'], image);
+    const { code, stderr } = await small.docker(['pull', '-q', named('bomb')]);
+    assert.notEqual(code, 0);
+    assert.match(stderr, /failed to register layer: the layer is larger than .* no space left on device/);
+    assert.equal(readdirSync(join(disk.path, 'layers')).length, 2);
+    assert.deepEqual(readdirSync(join(disk.path, 'staging')), []);
+    await small.stop();
+  } finally {
+    await engine.boot();
   }
 });
 
