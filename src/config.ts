@@ -6,8 +6,9 @@ import { type Release, release } from './config/release.ts';
 import { type DaemonKeys, defaultHost } from './config/schema.ts';
 import { parseSize } from './config/sizes.ts';
 import { type Environment, gatherKeys } from './config/sources.ts';
-import { Failure, fail } from './errors.ts';
+import { Failure, fail, messageOf } from './errors.ts';
 import { parseArguments } from './lib/arguments.ts';
+import { logConfigComplaint, logLimitsOf } from './lib/log-options.ts';
 import type { ProxySettings } from './lib/proxy-address.ts';
 
 /** Where devices that ran dockerd have certificates already. */
@@ -64,10 +65,13 @@ export interface Config {
   /** What the cgroup version asks for, if undefined. */
   readonly cgroupnsMode: 'host' | 'private' | undefined;
   readonly cdiDirectories: readonly string[];
-  readonly logDriver: DaemonKeys['log-driver'];
-  /** Of each container's log: the size of one file and how many are kept. */
-  readonly logMaxBytes: number;
-  readonly logMaxFiles: number;
+  /** How containers log that ask for nothing else; the bounds are the board's, for a json-file log without options. */
+  readonly logs: {
+    readonly driver: DaemonKeys['log-driver'];
+    readonly options: DaemonKeys['log-opts'];
+    readonly maxBytes: number;
+    readonly maxFiles: number;
+  };
   /** Name of the default bridge's interface. */
   readonly bridge: string;
   /** The bridge's address and prefix length; undefined lets the network choose. */
@@ -158,9 +162,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     ...runtimesOf(keys),
     cgroupParent: keys['cgroup-parent'],
     ...containerDefaultsOf(keys),
-    logDriver: keys['log-driver'],
-    logMaxBytes: parseSize(keys['log-opts']['max-size'] ?? '') ?? board.logs.maxBytes,
-    logMaxFiles: Number(keys['log-opts']['max-file'] ?? board.logs.maxFiles),
+    logs: logsOf(keys, board),
     bridge: keys.bridge,
     bip: keys.bip,
     fixedCidr: keys['fixed-cidr'],
@@ -211,6 +213,21 @@ function containerDefaultsOf(keys: DaemonKeys) {
     cgroupnsMode: keys['default-cgroupns-mode'],
     cdiDirectories: keys['cdi-spec-dirs'],
   };
+}
+
+/** What would fail every container's start is better told now. */
+function logsOf(
+  { 'log-driver': driver, 'log-opts': options }: DaemonKeys,
+  { logs }: BoardProfile,
+): Config['logs'] {
+  const complaint = logConfigComplaint(driver, options);
+  if (complaint !== undefined) throw fail.config(`log-opts: ${complaint}`);
+  try {
+    logLimitsOf(driver, options, { ...logs, compresses: false });
+  } catch (cause) {
+    throw fail.config(`log-opts: ${messageOf(cause)}`);
+  }
+  return { driver, options, ...logs };
 }
 
 /** Each by itself, as dockerd has it: what is configured, and otherwise the environment's. */

@@ -100,8 +100,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
         shmBytes: config.shmBytes,
         ipcMode: config.ipcMode,
         cgroupnsMode: config.cgroupnsMode,
-        // conmon has no generations: what they may hold together bounds the one file
-        logMaxBytes: config.logMaxBytes * config.logMaxFiles,
+        logs: config.logs,
       },
       log: logOf,
     }),
@@ -111,7 +110,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       dataRoot,
       labels: config.labels,
       isDebug: config.logLevel === 'debug',
-      loggingDriver: config.logDriver,
+      loggingDriver: config.logs.driver,
       limits,
       noNewPrivileges: config.noNewPrivileges,
       hasOwnCgroups: (config.cgroupnsMode ?? (limits.version === 2 ? 'private' : 'host')) === 'private',

@@ -14,7 +14,7 @@ import { type AttachSession, serveSession, streamType } from './session.ts';
 /** What the routes need of the engine to hear containers and to speak to them. */
 export interface ContainerIo {
   attach(ref: string, o: AttachWish): Promise<AttachSession>;
-  logs(ref: string, o: LogWish): Promise<{ isTty: boolean; lines: AsyncIterable<LogLine> }>;
+  logs(ref: string, o: LogWish): Promise<ContainerLog>;
   resize(ref: string, size: { rows: number; columns: number }): Promise<void>;
   /** Found, or 404; then the ending in its own time. */
   wait(
@@ -22,6 +22,13 @@ export interface ContainerIo {
     condition: WaitCondition,
     o: { signal: AbortSignal },
   ): Promise<{ exited: Promise<{ exitCode: number; error?: string }> }>;
+}
+
+export interface ContainerLog {
+  isTty: boolean;
+  /** What `details` shows of each line. */
+  attributes: ReadonlyMap<string, string>;
+  lines: AsyncIterable<LogLine>;
 }
 
 export interface AttachWish {
@@ -63,8 +70,7 @@ export function containerIoRoutes(containers: ContainerIo): Router {
   /** 200 and a stream, 400 without a choice of streams, 404 no such container, 500 for times that are none. */
   router.get('/containers/:id/logs', async (ctx, id) => {
     const wish = logWish(ctx);
-    const { isTty, lines } = await containers.logs(id, wish);
-    await answerLog(ctx, lines, isTty);
+    await answerLog(ctx, await containers.logs(id, wish));
   });
 
   /** 200, 400 without two numbers, 404 no such container, 409 not running. */
@@ -120,23 +126,23 @@ function logWish({ state: { query, signal } }: ApiContext): LogWish {
   };
 }
 
-async function answerLog(ctx: ApiContext, lines: AsyncIterable<LogLine>, isTty: boolean): Promise<void> {
+async function answerLog(ctx: ApiContext, { isTty, attributes, lines }: ContainerLog): Promise<void> {
   const { query, axes } = ctx.state;
   const type = streamType({ isTty, tells: axes.has('G040') });
   beginStream(ctx, axes.knows('G040') ? type : undefined);
-  const form = { withTime: query.flag('timestamps'), withDetails: query.flag('details'), isTty };
+  const details = query.flag('details') ? `${detailsOf(attributes)} ` : '';
+  const form = { withTime: query.flag('timestamps'), details, isTty };
   await pipeline(Readable.from(logBytes(lines, form)), ctx.res);
 }
 
 /** The log on the wire, one frame per line. Trouble in the middle is told in the stream, as dockerd does. */
 async function* logBytes(
   lines: AsyncIterable<LogLine>,
-  { withTime, withDetails, isTty }: { withTime: boolean; withDetails: boolean; isTty: boolean },
+  { withTime, details, isTty }: { withTime: boolean; details: string; isTty: boolean },
 ): AsyncGenerator<Buffer> {
   try {
     for await (const { stream, timeNanos, data } of lines) {
-      // our log driver keeps no attributes, and dockerd prints the blank behind them all the same
-      const prefix = `${withTime ? `${fixedTime(timeNanos)} ` : ''}${withDetails ? ' ' : ''}`;
+      const prefix = `${withTime ? `${fixedTime(timeNanos)} ` : ''}${details}`;
       const line = prefix === '' ? data : Buffer.concat([Buffer.from(prefix), data]);
       yield isTty ? line : frame(stream === 2 ? STDERR : STDOUT, line);
     }
@@ -144,6 +150,16 @@ async function* logBytes(
     const text = Buffer.from(`Error grabbing logs: ${messageOf(cause)}\n`);
     yield isTty ? text : frame(SYSTEM_ERROR, text);
   }
+}
+
+/** dockerd: sorted, and escaped as in a query; the blank behind them stays where there are none. */
+function detailsOf(attributes: ReadonlyMap<string, string>): string {
+  const escaped = (text: string) =>
+    encodeURIComponent(Buffer.from(text).toString()) // lone surrogates have no UTF-8
+      .replace(/[!'()*]/g, (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`)
+      .replaceAll('%20', '+');
+  const sorted = [...attributes].sort(([a], [b]) => (a < b ? -1 : 1));
+  return sorted.map(([name, value]) => `${escaped(name)}=${escaped(value)}`).join(',');
 }
 
 /** RFC 3339 with nine decimals always, so that columns align. */

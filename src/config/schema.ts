@@ -264,11 +264,11 @@ export const sections = {
       about: 'Control group that containers which name none are put under',
     }),
     ...containerKeys,
-    'log-driver': z._default(choice('json-file'), 'json-file').register(keyFacts, {
+    'log-driver': z._default(choice('json-file', 'local', 'none'), 'json-file').register(keyFacts, {
       flag: 'log-driver',
       takes: 'value',
       argument: 'NAME',
-      about: 'Where the output of containers goes; json-file is the only driver',
+      about: 'Where the output of containers goes that name no driver: json-file, local or none',
     }),
     'log-opts': z._default(logOptions, {}).register(keyFacts, {
       flag: 'log-opt',
@@ -276,7 +276,8 @@ export const sections = {
       entryOf: (value) => value,
       argument: 'NAME=VALUE',
       fallback: "the board's log limits",
-      about: "max-size (such as 10m) and max-file of each container's log",
+      about:
+        'Options of that driver, such as max-size=10m and max-file=3, for containers that do not say otherwise',
     }),
   },
   Network: {

@@ -14,8 +14,7 @@ export interface BundlePlaces {
   user: { uid: number; gid: number; additionalGids: number[]; home: string };
   capabilities: string[];
   mounts: BundleMount[];
-  logPath: string;
-  logMaxBytes: number;
+  log: BundleSpec['log'];
   /** For a container that names no parent. */
   cgroupParent: string;
   /** Of containers that do not say. */
@@ -74,8 +73,7 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     sysctls: hostConfig.sysctls ?? {},
     annotations: hostConfig.annotations ?? {},
     cgroupParent: hostConfig.cgroupParent || places.cgroupParent,
-    logPath: places.logPath,
-    logMaxBytes: places.logMaxBytes,
+    log: places.log,
   };
 }
 

@@ -5,6 +5,7 @@ import type { Platform } from '../lib/platform.ts';
 import { parseHostPort, parsePort } from '../lib/port.ts';
 import { parseSignal } from '../lib/signals.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
+import { checkLogConfig, type LogDefaults, mergeLogConfig } from './log-drivers.ts';
 import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
 import { checkNamespaceModes } from './namespaces.ts';
 import { type CheckedResources, checkResources, checkSchedulers } from './resource-checks.ts';
@@ -25,6 +26,7 @@ export interface ContainerDefaults {
   ipcMode: 'private' | 'shareable';
   /** What the cgroup version asks for, if undefined. */
   cgroupnsMode: 'host' | 'private' | undefined;
+  logs: LogDefaults;
 }
 
 /** What the host can do, as far as a create request is checked against it. */
@@ -52,7 +54,7 @@ export function checkRequest(
   checkConflicts(config, hostConfig);
   checkSchedulers(hostConfig, host.limits);
   checkConfig(config);
-  checkHostConfig(hostConfig);
+  checkHostConfig(hostConfig, host);
   const checked = checkResources(hostConfig, host);
   checkPlatformSettings(hostConfig);
   if (hostConfig.runtime !== '' && !host.runtimes.includes(hostConfig.runtime)) {
@@ -69,19 +71,10 @@ export function checkLast(hostConfig: HostConfig): void {
     throw fail.host("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
 }
 
-/** A container logs as well without them: into a bounded file, as ever. */
-const substitutedLogDrivers = ['local', 'none'];
-
 /** Wishes that the engine cannot fulfil and that no container must fail for: a warning for each. */
-export function discardedWishes({
-  config,
-  hostConfig,
-}: Pick<CreateRequest, 'config' | 'hostConfig'>): string[] {
-  const { type, config: logOptions } = hostConfig.logConfig;
+export function discardedWishes({ config }: Pick<CreateRequest, 'config'>): string[] {
   const discarded: [string, boolean][] = [
     ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
-    [`The log driver ${type} is`, substitutedLogDrivers.includes(type)],
-    ['Log options are', Object.keys(logOptions).length > 0],
   ];
   return discarded.flatMap(([wish, isWanted]) => (isWanted ? `${wish} not supported, and discarded.` : []));
 }
@@ -154,7 +147,7 @@ function checkSharedNetwork({ hostname, exposedPorts }: ContainerConfig, hostCon
     throw conflict('port exposing and the container type network mode');
 }
 
-function checkHostConfig(hostConfig: HostConfig): void {
+function checkHostConfig(hostConfig: HostConfig, host: HostLimits): void {
   const { autoRemove, restartPolicy, extraHosts, portBindings, tmpfs } = hostConfig;
   checkRestartPolicy(restartPolicy);
   if (autoRemove && restartPolicy.name !== '' && restartPolicy.name !== 'no')
@@ -165,9 +158,7 @@ function checkHostConfig(hostConfig: HostConfig): void {
     for (const { hostPort } of bindings ?? []) parseHostPort(hostPort);
   }
   containerCapabilities(hostConfig);
-  const { type: driver } = hostConfig.logConfig;
-  if (!['', 'json-file', ...substitutedLogDrivers].includes(driver))
-    throw fail.badRequest(`error looking up logging plugin ${driver}: plugin "${driver}" not found`);
+  checkLogConfig(mergeLogConfig(hostConfig.logConfig, host.defaults.logs));
   if ((hostConfig.links ?? []).length > 0) throw fail.notImplemented('links are not supported');
   for (const path of Object.keys(tmpfs ?? {})) {
     if (!path.startsWith('/'))

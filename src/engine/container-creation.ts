@@ -6,6 +6,7 @@ import { nowText, ZERO_TIME } from '../lib/time.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from './bundle-spec.ts';
 import type { CreateRequest, HostLimits } from './container-checks.ts';
 import type { ImageView } from './image-view.ts';
+import { mergeLogConfig } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, Healthcheck, HostConfig } from './model.ts';
 import { donorOf } from './namespaces.ts';
 
@@ -85,7 +86,7 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     maskedPaths: hostConfig.maskedPaths ?? (privileged ? null : defaultMaskedPaths),
     readonlyPaths: hostConfig.readonlyPaths ?? (privileged ? null : defaultReadonlyPaths),
     pidsLimit: hostConfig.pidsLimit !== null && hostConfig.pidsLimit <= 0 ? null : hostConfig.pidsLimit,
-    logConfig: hostConfig.logConfig.type === '' ? { type: 'json-file', config: {} } : hostConfig.logConfig,
+    logConfig: mergeLogConfig(hostConfig.logConfig, host.defaults.logs),
   };
 }
 

@@ -7,6 +7,7 @@ import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Launcher } from './launcher.ts';
+import { logAttributesOf } from './log-drivers.ts';
 import type { ContainerRecord } from './model.ts';
 import {
   type AttachSession,
@@ -27,6 +28,14 @@ export interface LogQuery {
   /** Lines from the end; absent means all. */
   tail?: number;
   signal: AbortSignal;
+}
+
+/** A log as it was asked for. */
+export interface ContainerLog {
+  isTty: boolean;
+  /** What `details` shows of each line. */
+  attributes: ReadonlyMap<string, string>;
+  lines: AsyncIterable<LogLine>;
 }
 
 /** What containers' processes say, hear and end with: attach, logs, terminal size, wait. */
@@ -105,12 +114,12 @@ export class ContainerIo {
   }
 
   /** The stored log, and what comes if followed until the container stops. */
-  async logs(ref: string, o: LogQuery): Promise<{ isTty: boolean; lines: AsyncIterable<LogLine> }> {
+  async logs(ref: string, o: LogQuery): Promise<ContainerLog> {
     const record = this.#find(ref);
     if (record.hostConfig.logConfig.type === 'none') {
       throw fail.notImplemented('configured logging driver does not support reading');
     }
-    return { isTty: record.config.tty, lines: this.#lines(record, o) };
+    return { isTty: record.config.tty, attributes: attributesOf(record), lines: this.#lines(record, o) };
   }
 
   #lines(record: ContainerRecord, { follow, ...query }: LogQuery): AsyncIterable<LogLine> {
@@ -140,6 +149,15 @@ export class ContainerIo {
 
   #tell(record: ContainerRecord, action: 'attach' | 'detach' | 'resize'): void {
     tellContainer(this.#parts.events, record, action);
+  }
+}
+
+/** A container whose options are wrong cannot have been started: it has a log nonetheless, an empty one. */
+function attributesOf(record: ContainerRecord): ReadonlyMap<string, string> {
+  try {
+    return logAttributesOf(record);
+  } catch {
+    return new Map();
   }
 }
 

@@ -22,6 +22,7 @@ import type { Images } from './images.ts';
 import type { Launcher } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
+import { hasLogFile } from './log-drivers.ts';
 import type { ContainerRecord } from './model.ts';
 import { mountPointsOf, volumesToFill } from './mounts.ts';
 import { settleDonors } from './namespaces.ts';
@@ -120,7 +121,7 @@ export class Containers {
     return {
       ...(await this.#summary(record, o.withSize)),
       paths: {
-        log: launcher.logPathOf(record.id),
+        log: hasLogFile(record) ? launcher.logPathOf(record.id) : '',
         ...etc.pathsOf(record.id),
         upper: join(directory, 'upper'),
         merged: join(directory, 'merged'),

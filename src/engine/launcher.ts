@@ -17,6 +17,7 @@ import { emptyEndpoint } from './container-creation.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
+import { type LogDefaults, logSinkOf } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
 import { bundleMounts, makeBindSources } from './mounts.ts';
 import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
@@ -48,8 +49,7 @@ export interface LaunchDefaults {
   noNewPrivileges: boolean;
   /** Where the files are that describe devices. */
   cdiDirectories: readonly string[];
-  /** Bound on each one's log. */
-  logMaxBytes: number;
+  logs: LogDefaults;
 }
 
 /**
@@ -121,6 +121,7 @@ export class Launcher {
     checkNetwork(given);
     const donors = findDonors(given, this.#find);
     const record = withNamesOf(given, donors.network);
+    const log = logSinkOf(record, { path: this.logPathOf(record.id), defaults: this.#defaults.logs });
     const rootfs = await this.mount(record);
     await markAsContainer(rootfs);
     await checkWorkingDirectory(rootfs, record.config.workingDir);
@@ -138,14 +139,13 @@ export class Launcher {
         user,
         capabilities: containerCapabilities(hostConfig),
         mounts: [...own, ...bundleMounts(record.mounts, hostConfig)],
-        logPath: this.logPathOf(record.id),
+        log,
         donors,
         ...(shm !== undefined && { shm }),
         ...(edits !== undefined && { edits }),
         ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
         cgroupParent: this.#defaults.cgroupParent,
         noNewPrivileges: this.#defaults.noNewPrivileges,
-        logMaxBytes: this.#defaults.logMaxBytes,
       }),
     );
     const { config } = record;

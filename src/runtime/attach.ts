@@ -151,7 +151,8 @@ export class Attachment {
       const stream = packet[0] === STDERR_PACKET ? 2 : 1;
       const data = packet.subarray(1);
       for (const subscriber of this.#subscribers) subscriber.give(stream, data);
-      for (const subscriber of this.#subscribers) if (subscriber.isFull) await subscriber.room();
+      const full = [...this.#subscribers].filter(({ isFull }) => isFull);
+      if (full.length > 0) await Promise.all(full.map((subscriber) => subscriber.room())); // one patience for all
     }
   }
 

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, posix } from 'node:path';
 import { startTicksOf } from '../host/processes.ts';
+import type { LogSink } from './running-logs.ts';
 
 /** A process, and when it began: its pid alone may come to name another. */
 export interface ProcessId {
@@ -20,6 +21,7 @@ export interface RunFacts {
   readonly hasStdin: boolean;
   /** Its stdin outlives clients, and the daemon. */
   readonly keepsStdinOpen: boolean;
+  readonly log: LogSink;
   readonly container?: ProcessId;
   readonly monitor?: ProcessId;
 }
@@ -66,7 +68,7 @@ export class Bundle {
   read(): RunFacts | undefined {
     const text = readText(join(this.directory, 'facts.json'));
     if (text === undefined) return undefined;
-    const facts: RunFacts = JSON.parse(text);
+    const facts: RunFacts = { log: { kind: 'none' }, ...JSON.parse(text) }; // an older daemon's has none
     const container = facts.container ?? this.#processOf('pid');
     const monitor = facts.monitor ?? this.#processOf('conmon.pid');
     return { ...facts, ...(container && { container }), ...(monitor && { monitor }) };

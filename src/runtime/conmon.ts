@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts';
 import { withResolvers } from '../lib/promises.ts';
 import { readText } from './bundle.ts';
 import { type OciStep, ociFailure } from './failure.ts';
+import type { MonitorLog } from './running-logs.ts';
 import type { OciRuntime } from './runtimes.ts';
 
 /** What is to be monitored; paths are absolute. */
@@ -27,8 +28,8 @@ export interface MonitorWish {
   readonly task:
     | {
         readonly kind: 'container';
-        readonly logPath: string;
-        readonly logMaxBytes: number;
+        /** Undefined: its output is not kept. */
+        readonly log: MonitorLog | undefined;
         readonly exitDirectory: string;
       }
     | { readonly kind: 'exec'; readonly processPath: string; readonly isAttached: boolean };
@@ -154,8 +155,9 @@ export function conmonArguments({
     return args;
   }
   // dockerd does not sync a log either, and a flash has better to do than that at every exit
-  args.push('--exit-dir', task.exitDirectory, '--log-path', `k8s-file:${task.logPath}`, '--no-sync-log');
-  if (task.logMaxBytes > 0) args.push('--log-size-max', String(task.logMaxBytes));
+  args.push('--exit-dir', task.exitDirectory);
+  args.push('--log-path', task.log === undefined ? 'none' : `k8s-file:${task.log.path}`, '--no-sync-log');
+  if (task.log !== undefined && task.log.maxBytes > 0) args.push('--log-size-max', `${task.log.maxBytes}`);
   return args;
 }
 

@@ -1,9 +1,12 @@
-import { type FSWatcher, watch } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { createReadStream, type FSWatcher, watch } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
 import { codeOf } from '../errors.ts';
 import { endsLine, type K8sRecord, parseK8sRecord } from '../lib/k8s-log.ts';
 import { withResolvers } from '../lib/promises.ts';
+import { type Generation, LogGenerations } from './log-generations.ts';
 
 /** A line that a container's process wrote, or 16 KiB of one that is longer. */
 export interface LogLine {
@@ -35,12 +38,10 @@ const MAX_JOINED_BYTES = 16 * 1024;
 const MAX_RECORD_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
-/** Where the log goes that must make room for a new one; read before it. */
-export function rotatedLogPath(path: string): string {
-  return `${path}.1`;
-}
+/** A file's time is its last write's, by a clock that is coarser than the log's. */
+const CLOCK_SLACK_MS = 1000;
 
-/** Reads a container's log file from conmon. A file that is not there is empty. Holds one block and two lines. */
+/** Reads a container's log from conmon, the oldest generation first. A file that is not there is empty. Holds one block and two lines. */
 export async function* readLog(path: string, query: LogQuery): AsyncGenerator<LogLine> {
   const { since, until } = query;
   const isWanted = ({ stream, timeNanos }: LogLine) =>
@@ -84,41 +85,56 @@ class LineJoiner {
   }
 }
 
-/** The records of the rotated log and the present one, and if followed of those that come. */
-async function* recordsOf(path: string, { tail, ended, signal }: LogQuery): AsyncGenerator<K8sRecord> {
+/** The records of all generations, and if followed of those that come. */
+async function* recordsOf(path: string, query: LogQuery): AsyncGenerator<K8sRecord> {
+  const { ended, signal } = query;
   using bell = ended === undefined ? undefined : new Bell(path, ended, signal);
-  let current = await LogFile.open(path);
+  const generations = new LogGenerations(path);
+  let file = await beginning(generations, query);
+  let place: Pick<Generation, 'number' | 'inode'> = file ?? { number: 0, inode: 0 };
   try {
-    const missing = tail === undefined ? undefined : ((await current?.rewind(tail)) ?? tail);
-    if (missing !== 0) yield* rotatedRecords(path, missing, signal);
-    if (current !== undefined) yield* current.records(signal);
-    while (bell !== undefined) {
-      const isLast = await bell.wait();
+    for (let isLast = bell === undefined; ; ) {
+      const next = generations.after(place);
+      if (file !== undefined) yield* file.records(signal);
       if (signal?.aborted) return;
-      const isReplaced = await current?.isReplaced();
-      // first what was written to the old file before the new one took its place
-      if (current !== undefined) yield* current.records(signal);
-      if (isReplaced !== false) {
-        await current?.[Symbol.asyncDispose]();
-        current = await LogFile.open(path);
-        if (current !== undefined) yield* current.records(signal);
+      if (next !== undefined) {
+        await file?.[Symbol.asyncDispose]();
+        place = next;
+        file = await openGeneration(next);
+        continue;
       }
       if (isLast) return;
+      isLast = (await bell?.wait()) ?? true;
     }
   } finally {
-    await current?.[Symbol.asyncDispose]();
+    await file?.[Symbol.asyncDispose]();
   }
 }
 
-async function* rotatedRecords(
-  path: string,
-  tail: number | undefined,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<K8sRecord> {
-  await using file = await LogFile.open(rotatedLogPath(path));
-  if (file === undefined) return;
-  if (tail !== undefined) await file.rewind(tail);
-  yield* file.records(signal);
+/** The file in which the wanted part begins, at its place; undefined where there is nothing yet. */
+async function beginning(
+  generations: LogGenerations,
+  { tail, since }: LogQuery,
+): Promise<GenerationFile | undefined> {
+  generations.adopt();
+  const all = generations.list();
+  const sinceMs = since === undefined ? 0 : Number(since / 1_000_000n) - CLOCK_SLACK_MS;
+  const [oldest] = all.filter(({ changedMs }, at) => changedMs >= sinceMs || at === all.length - 1);
+  if (tail === undefined) return oldest && openGeneration(oldest);
+  let missing = tail;
+  for (const [fromEnd, generation] of all.slice().reverse().entries()) {
+    const file = await openGeneration(generation);
+    const more = file === undefined ? missing : await file.rewind(missing, { isNewest: fromEnd === 0 });
+    if (more === undefined || generation === oldest || fromEnd === all.length - 1) return file;
+    missing = more;
+    await file?.[Symbol.asyncDispose]();
+  }
+  return undefined;
+}
+
+/** Undefined if it was dropped meanwhile. */
+async function openGeneration(generation: Generation): Promise<GenerationFile | undefined> {
+  return generation.isPacked ? new PackedFile(generation) : PlainFile.open(generation);
 }
 
 /** Rings whenever a file, or its directory's entry, has changed; once more, and for the last time, at the end. */
@@ -169,28 +185,38 @@ class Bell implements Disposable {
   }
 }
 
-/** One log file, read forwards from where it was left. */
-class LogFile implements AsyncDisposable {
-  readonly #path: string;
+/** One generation, read forwards from where it was left. */
+interface GenerationFile extends AsyncDisposable {
+  readonly number: number;
+  readonly inode: number;
+  /** Whole records up to the present end; the rest of one that is being written is left for the next time. */
+  records(signal: AbortSignal | undefined): AsyncGenerator<K8sRecord>;
+  /** Moves to where the last `lines` lines begin; answers how many of them are further back, undefined if none. */
+  rewind(lines: number, o: { isNewest: boolean }): Promise<number | undefined>;
+}
+
+class PlainFile implements GenerationFile {
+  readonly number: number;
+  readonly inode: number;
   readonly #file: FileHandle;
   #position = 0;
   #isClosed = false;
 
-  private constructor(path: string, file: FileHandle) {
-    this.#path = path;
+  private constructor({ number, inode }: Generation, file: FileHandle) {
+    this.number = number;
+    this.inode = inode;
     this.#file = file;
   }
 
-  static async open(path: string): Promise<LogFile | undefined> {
+  static async open(generation: Generation): Promise<PlainFile | undefined> {
     try {
-      return new LogFile(path, await open(path, 'r'));
+      return new PlainFile(generation, await open(generation.path, 'r'));
     } catch (cause) {
       if (codeOf(cause) === 'ENOENT') return undefined;
       throw cause;
     }
   }
 
-  /** Whole records up to the present end; the rest of one that is being written is left for the next time. */
   async *records(signal: AbortSignal | undefined): AsyncGenerator<K8sRecord> {
     const { size } = await this.#file.stat();
     if (size < this.#position) this.#position = 0; // truncated by someone
@@ -220,17 +246,16 @@ class LogFile implements AsyncDisposable {
     }
   }
 
-  /** Moves to where the last `lines` lines begin; answers how many of them are not in this file. */
-  async rewind(lines: number): Promise<number> {
+  async rewind(lines: number, { isNewest }: { isNewest: boolean }): Promise<number | undefined> {
     const { size } = await this.#file.stat();
     let missing = lines;
     let end = size;
     for await (const record of this.#recordsBackwards(size)) {
       // a line that is not ended yet is one too, if it is the last
-      if (endsLine(record) || (end === size && missing === lines)) missing--;
+      if (endsLine(record) || (isNewest && end === size)) missing--;
       if (missing < 0) {
         this.#position = end;
-        return 0;
+        return undefined;
       }
       end -= record.length;
     }
@@ -260,19 +285,70 @@ class LogFile implements AsyncDisposable {
     if (rest.length > 0) yield rest;
   }
 
-  async isReplaced(): Promise<boolean> {
-    try {
-      const [own, present] = await Promise.all([this.#file.stat(), stat(this.#path)]);
-      return own.ino !== present.ino;
-    } catch (cause) {
-      if (codeOf(cause) === 'ENOENT') return false; // between two files, or gone
-      throw cause;
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     await this.#file.close();
+  }
+}
+
+/** One that is closed and packed: read through from its beginning. */
+class PackedFile implements GenerationFile {
+  readonly number: number;
+  readonly inode: number;
+  readonly #path: string;
+  #skippedLines = 0;
+  #isRead = false;
+
+  constructor({ number, inode, path }: Generation) {
+    this.number = number;
+    this.inode = inode;
+    this.#path = path;
+  }
+
+  async *records(signal: AbortSignal | undefined): AsyncGenerator<K8sRecord> {
+    if (this.#isRead) return;
+    this.#isRead = true;
+    let skipped = 0;
+    for await (const line of this.#lines()) {
+      if (signal?.aborted) return;
+      if (skipped < this.#skippedLines) {
+        if (endsLine(line)) skipped++;
+        continue;
+      }
+      const record = parseK8sRecord(line);
+      if (record !== undefined) yield record;
+    }
+  }
+
+  async rewind(lines: number): Promise<number | undefined> {
+    let count = 0;
+    for await (const line of this.#lines()) if (endsLine(line)) count++;
+    this.#skippedLines = Math.max(0, count - lines);
+    return count > lines ? undefined : lines - count;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  async *#lines(): AsyncGenerator<Buffer> {
+    const source = createReadStream(this.#path);
+    const unpacked = createGunzip();
+    pipeline(source, unpacked).catch(() => {}); // the reader is told
+    let rest: Buffer = Buffer.alloc(0);
+    try {
+      for await (const chunk of unpacked as AsyncIterable<Buffer>) {
+        const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+        let start = 0;
+        for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+          yield bytes.subarray(start, end + 1);
+          start = end + 1;
+        }
+        rest = bytes.length - start > MAX_RECORD_BYTES ? Buffer.alloc(0) : bytes.subarray(start);
+      }
+    } catch (cause) {
+      if (codeOf(cause) !== 'ENOENT') throw cause; // dropped meanwhile
+    } finally {
+      source.destroy();
+    }
   }
 }

@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { codeOf, fail } from '../errors.ts';
+import { fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
 import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
 import { hasAppArmor, hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
@@ -17,8 +17,8 @@ import { devicesOf } from './devices.ts';
 import { type ExecSpec, type RunningExec, startExec } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
-import { rotatedLogPath } from './logs.ts';
 import { type BundleResources, ociResources } from './resources.ts';
+import { type MonitorLog, RunningLogs } from './running-logs.ts';
 import { findProgram, type OciRuntime, type RuntimeChoice, Runtimes } from './runtimes.ts';
 import { type BundleSpec, cgroupOf, ociSpec, type SpecHost } from './spec.ts';
 
@@ -46,6 +46,7 @@ export class Runtime implements AsyncDisposable {
   readonly #cgroups: CgroupLayout;
   readonly #host: SpecHost;
   readonly #exits: Exits;
+  readonly #logs: RunningLogs;
   readonly #attachments = new Map<string, Promise<Attachment>>();
   readonly #log: Log;
 
@@ -64,6 +65,7 @@ export class Runtime implements AsyncDisposable {
     this.#cgroups = o.cgroups;
     this.#host = o.host;
     this.#exits = o.exits;
+    this.#logs = new RunningLogs(o.log);
     this.#log = o.log;
   }
 
@@ -123,15 +125,16 @@ export class Runtime implements AsyncDisposable {
       command: args[0] ?? '',
       hasStdin,
       keepsStdinOpen: terminal || !isStdinOnce,
+      log: spec.log,
     };
     try {
       bundle.make(facts, config);
-      makeRoomForLog(spec);
-      const container = processId(await this.#monitor(bundle, facts, runtime, spec));
+      const log = this.#logs.begin(spec.log);
+      const container = processId(await this.#monitor(bundle, facts, runtime, { ...spec, log }));
       const monitor = bundle.read()?.monitor;
       const known = { ...facts, container, ...(monitor && { monitor: processId(monitor.pid) }) };
       bundle.write(known);
-      this.#exits.watch(bundle, known);
+      this.#keepLog(bundle, known);
       return { pid: container.pid, startTicks: container.startTicks };
     } catch (cause) {
       await this.delete(spec.id);
@@ -218,7 +221,10 @@ export class Runtime implements AsyncDisposable {
 
   /** Tells of every end from now on, once per run; what ended before this daemon began is for {@link exitOf}. */
   onExit(listener: (exit: ContainerExit) => void): () => void {
-    return this.#exits.onExit(listener);
+    return this.#exits.onExit((exit) => {
+      void this.#logs.end(exit.id);
+      listener(exit);
+    });
   }
 
   /** Removes a run, killing what is alive: process, cgroups, monitor, files. Absent is fine. */
@@ -231,6 +237,7 @@ export class Runtime implements AsyncDisposable {
     for (const runtime of this.#makersOf(id, facts)) await runtime.call('delete', '--force', id);
     if (facts !== undefined) await this.#removeLeft(facts);
     await (await this.#attachments.get(id))?.drain();
+    await this.#logs.end(id);
     this.#exits.forget(bundle); // the monitor of one that was killed just now has written once more
     await removeTree(bundle.directory);
   }
@@ -269,6 +276,7 @@ export class Runtime implements AsyncDisposable {
   /** Lets go of all connections; containers run on. Safe twice. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#exits[Symbol.dispose]();
+    await this.#logs[Symbol.asyncDispose]();
     const attachments = await Promise.allSettled(this.#attachments.values());
     for (const attachment of attachments) if (attachment.status === 'fulfilled') attachment.value.close();
   }
@@ -278,8 +286,13 @@ export class Runtime implements AsyncDisposable {
     for (const id of readdirSync(bundlesOf(this.#execRoot))) {
       const bundle = new Bundle(this.#execRoot, id);
       const facts = bundle.read();
-      if (facts !== undefined && isRunning(facts.container)) this.#exits.watch(bundle, facts);
+      if (facts !== undefined && isRunning(facts.container)) this.#keepLog(bundle, facts);
     }
+  }
+
+  #keepLog(bundle: Bundle, facts: RunFacts): void {
+    this.#logs.keep(bundle.id, facts.log);
+    this.#exits.watch(bundle, facts);
   }
 
   /** A run that is over and was not deleted must not stand in the way of the next. */
@@ -291,7 +304,12 @@ export class Runtime implements AsyncDisposable {
   }
 
   /** Has conmon make the container; answers the pid of its waiting process. */
-  async #monitor(bundle: Bundle, facts: RunFacts, runtime: OciRuntime, spec: BundleSpec): Promise<number> {
+  async #monitor(
+    bundle: Bundle,
+    facts: RunFacts,
+    runtime: OciRuntime,
+    spec: Pick<BundleSpec, 'id' | 'process'> & { log: MonitorLog | undefined },
+  ): Promise<number> {
     const { terminal, hasStdin } = spec.process;
     const monitor = Monitor.launch(
       this.#conmonPath,
@@ -305,8 +323,7 @@ export class Runtime implements AsyncDisposable {
         keepsStdinOpen: facts.keepsStdinOpen,
         task: {
           kind: 'container',
-          logPath: spec.logPath,
-          logMaxBytes: spec.logMaxBytes,
+          log: spec.log,
           exitDirectory: this.#exits.directory,
         },
       },
@@ -373,16 +390,6 @@ async function empty(list: () => Promise<ProcessId[]>, { isKilling }: { isKillin
     if (processes.length === 0) return;
     if (isKilling) for (const { pid, startTicks } of processes) signalProcess(pid, 'SIGKILL', startTicks);
     await sleep(LOOK_MS);
-  }
-}
-
-/** conmon counts what it writes itself: a log that earlier runs have filled would grow by as much again. */
-function makeRoomForLog({ logPath, logMaxBytes }: BundleSpec): void {
-  if (logMaxBytes <= 0) return;
-  try {
-    if (statSync(logPath).size >= logMaxBytes) renameSync(logPath, rotatedLogPath(logPath));
-  } catch (cause) {
-    if (codeOf(cause) !== 'ENOENT') throw fail.runtime('log cannot be rotated', { cause });
   }
 }
 

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import { deviceRule } from './device-rules.ts';
 import { type BundleResources, ociResources } from './resources.ts';
+import type { LogSink } from './running-logs.ts';
 import { defaultSeccomp, seccompFrom } from './seccomp.ts';
 import type { OciSeccomp, SeccompSubject } from './seccomp-rules.ts';
 
@@ -83,10 +84,8 @@ export interface BundleSpec {
   readonly annotations: Readonly<Record<string, string>>;
   /** The cgroup that the container's own is in; empty for ours. */
   readonly cgroupParent: string;
-  /** The log file, in a directory that exists. */
-  readonly logPath: string;
-  /** conmon starts the file anew when it has written this much; 0 is no limit. */
-  readonly logMaxBytes: number;
+  /** A file's directory exists. */
+  readonly log: LogSink;
 }
 
 /** What the machine adds. */

@@ -193,6 +193,7 @@ test('docker logs and events read the streams', { skip }, async (t) => {
     io: {
       logs: async () => ({
         isTty: false,
+        attributes: new Map(),
         lines: (async function* () {
           yield { stream: 1 as const, timeNanos: 0n, data: Buffer.from('out\n') };
           yield { stream: 2 as const, timeNanos: 1n, data: Buffer.from('err\n') };

@@ -71,6 +71,7 @@ test('dockerode reads inspect, lists, logs and events', async (t) => {
     io: {
       logs: async () => ({
         isTty: false,
+        attributes: new Map(),
         lines: (async function* () {
           yield { stream: 1 as const, timeNanos: 0n, data: Buffer.from('line\n') };
         })(),

@@ -105,7 +105,9 @@ const lines: LogLine[] = [
   { stream: 2, timeNanos: 1_700_000_000_120_000_001n, data: Buffer.from('err') },
 ];
 
-function logging(o: { isTty?: boolean; broken?: boolean; asked?: object[] } = {}): Changes {
+function logging(
+  o: { isTty?: boolean; broken?: boolean; asked?: object[]; attributes?: Map<string, string> } = {},
+): Changes {
   return {
     io: {
       logs: async (_, { signal, ...wish }) => {
@@ -114,7 +116,7 @@ function logging(o: { isTty?: boolean; broken?: boolean; asked?: object[] } = {}
           yield* lines;
           if (o.broken) throw new Error('the disk broke');
         }
-        return { isTty: o.isTty ?? false, lines: stored() };
+        return { isTty: o.isTty ?? false, attributes: o.attributes ?? new Map(), lines: stored() };
       },
     },
   };
@@ -137,6 +139,16 @@ test('logs: timestamps have nine decimals always, details leave a blank', async 
   );
   assert.equal(await ask('details=1'), ' out\n err');
   assert.match(await ask('details=1&timestamps=1'), /^2023-11-14T22:13:20\.000000000Z {2}out\n/);
+});
+
+test('logs: details are sorted, escaped as in a query, and come after the time', async (t) => {
+  const attributes = new Map([
+    ['tag', 'a b'],
+    ['Q', "é!='x'"],
+  ]);
+  const w = await world(t, { engine: logging({ isTty: true, attributes }) });
+  const { text } = await w.call('GET /containers/web/logs?stdout=1&details=1&timestamps=1');
+  assert.match(text, /^2023-11-14T22:13:20\.000000000Z Q=%C3%A9%21%3D%27x%27,tag=a\+b out\n/);
 });
 
 test('logs: what is asked for', async (t) => {
@@ -199,7 +211,7 @@ test('logs: headers come before the first line, and a client that leaves ends th
           resolve();
           yield* [];
         }
-        return { isTty: false, lines: silence() };
+        return { isTty: false, attributes: new Map(), lines: silence() };
       },
     },
   };
@@ -215,7 +227,9 @@ test('logs: a client that does not read holds the reading back', async (t) => {
   async function* endless(): AsyncGenerator<LogLine> {
     for (; given < 10_000; given++) yield { stream: 1, timeNanos: 0n, data: Buffer.alloc(32 * 1024, 97) };
   }
-  const w = await world(t, { engine: { io: { logs: async () => ({ isTty: true, lines: endless() }) } } });
+  const w = await world(t, {
+    engine: { io: { logs: async () => ({ isTty: true, attributes: new Map(), lines: endless() }) } },
+  });
   const { socket } = await ask(w, 'GET /containers/web/logs?stdout=1');
   socket.pause();
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -111,6 +111,7 @@ export const everyLimit: CgroupLimits = {
 
 /** What containers get that do not say, by default. */
 export const plainDefaults = {
+  logs: { driver: 'json-file', options: {}, maxBytes: 1 << 20, maxFiles: 2 },
   init: false,
   initPath: undefined,
   noNewPrivileges: false,

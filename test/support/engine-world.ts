@@ -126,7 +126,7 @@ export class World implements AsyncDisposable {
         pullLeaseMs: this.pullLeaseMs,
         keepGenerations: this.keepGenerations,
         pullSpoolAboveBytes: undefined,
-        containers: { ...plainDefaults, cgroupParent: '', logMaxBytes: 1 << 20 },
+        containers: { ...plainDefaults, cgroupParent: '' },
         log: () => this.log,
       });
       this.#life = { store, engine, runtime, layers, bridge };

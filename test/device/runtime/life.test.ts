@@ -95,7 +95,9 @@ test('what cannot be run is told in the words of dockerd, and leaves nothing', {
     message:
       'error gathering device information while adding custom device "/dev/nope": no such file or directory',
   });
-  const nowhere = world.spec(['true'], { logPath: join(world.directory, 'no/such/directory/log') });
+  const nowhere = world.spec(['true'], {
+    log: world.logIn(join(world.directory, 'no/such/directory/log')),
+  });
   await assert.rejects(world.runtime.create(nowhere), { status: 500, message: /^conmon: / });
   assert.deepEqual(world.leftovers(), []);
   assert.equal(world.exits.length, 0);
@@ -349,25 +351,6 @@ test('the monitor is in a cgroup of its own, beside the container', { skip }, as
   const pid = execFileSync('cat', [join(world.execRoot, 'bundles', id, 'conmon.pid')], { encoding: 'utf8' });
   const groups = execFileSync('cat', [`/proc/${pid}/cgroup`], { encoding: 'utf8' });
   assert.match(groups, new RegExp(`^0::${world.cgroupParent}/conmon-${id}$`, 'm'));
-});
-
-test('one that fills its log starts a new one; the old one makes room at the next run', {
-  skip,
-}, async () => {
-  await using world = await World.open();
-  const spec = world.spec(['sh', '-c', 'seq 1 2000'], { logMaxBytes: 200_000 });
-  for (const run of [1, 2, 3]) {
-    await world.runtime.create(spec);
-    await world.runtime.start(spec.id);
-    await until(() => world.exits.length === run);
-    await world.runtime.delete(spec.id);
-  }
-  const lines = (await world.log(spec.id)).trim().split('\n');
-  assert.deepEqual(
-    lines.slice(-2000),
-    Array.from({ length: 2000 }, (_, n) => String(n + 1)),
-  );
-  assert.ok(lines.length <= 6000);
 });
 
 test(`versions, names and warnings (${runtimeName})`, { skip }, async () => {

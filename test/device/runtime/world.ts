@@ -22,6 +22,7 @@ import { withResolvers } from '../../../src/lib/promises.ts';
 import type { Attachment, OutputSink } from '../../../src/runtime/attach.ts';
 import { containerCapabilities } from '../../../src/runtime/capabilities.ts';
 import type { ExecSpec } from '../../../src/runtime/exec.ts';
+import type { LogPlan } from '../../../src/runtime/log-generations.ts';
 import { type LogQuery, readLog } from '../../../src/runtime/logs.ts';
 import { type ContainerExit, Runtime } from '../../../src/runtime/runtime.ts';
 import type { BundleSpec, ProcessSpec } from '../../../src/runtime/spec.ts';
@@ -118,8 +119,7 @@ export class World implements AsyncDisposable {
       sysctls: {},
       annotations: {},
       cgroupParent: this.cgroupParent,
-      logPath: join(this.directory, `log-${id}`),
-      logMaxBytes: 0,
+      log: this.logIn(join(this.directory, `log-${id}`)),
       ...changes,
       process: {
         args,
@@ -135,6 +135,11 @@ export class World implements AsyncDisposable {
         ...changed,
       },
     };
+  }
+
+  /** A log without a limit, unless one is given. */
+  logIn(path: string, limits: Partial<LogPlan> = {}): BundleSpec['log'] {
+    return { kind: 'file', path, generationBytes: 0, limitBytes: 0, compresses: false, ...limits };
   }
 
   /** Makes and starts a container; answers its ID. */

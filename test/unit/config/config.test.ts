@@ -43,8 +43,8 @@ test('the defaults, with the figures of the board that was found', () => {
   assert.match(config.boardReason, /Raspberry Pi 4 Model B/);
   assert.equal(config.maxConcurrentDownloads, config.board.pull.parallelDownloads);
   assert.equal(config.maxConcurrentUploads, Math.min(5, config.board.pull.parallelDownloads));
-  assert.equal(config.logMaxBytes, config.board.logs.maxBytes);
-  assert.equal(config.logMaxFiles, config.board.logs.maxFiles);
+  assert.equal(config.logs.maxBytes, config.board.logs.maxBytes);
+  assert.equal(config.logs.maxFiles, config.board.logs.maxFiles);
   assert.deepEqual(config.runtimes, { crun: { path: 'crun', args: [] }, runc: { path: 'runc', args: [] } });
   assert.equal(config.shutdownTimeoutMs, 15_000);
   assert.deepEqual(config.warnings, []);
@@ -121,10 +121,15 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [
       ['--log-opt', 'max-size=2m'],
       { 'log-opts': { 'max-size': '2m' } },
-      (c) => c.logMaxBytes,
-      2 * 1024 * 1024,
+      (c) => c.logs.options['max-size'],
+      '2m',
     ],
-    [['--log-opt', 'max-file=4'], { 'log-opts': { 'max-file': '4' } }, (c) => c.logMaxFiles, 4],
+    [
+      ['--log-opt', 'max-file=4'],
+      { 'log-opts': { 'max-file': '4' } },
+      (c) => c.logs.options['max-file'],
+      '4',
+    ],
     [['-b', 'br1'], { bridge: 'br1' }, (c) => c.bridge, 'br1'],
     [['--bip', '10.1.0.1/24'], { bip: '10.1.0.1/24' }, (c) => c.bip, '10.1.0.1/24'],
     [['--fixed-cidr', '10.1.0.0/25'], { 'fixed-cidr': '10.1.0.0/25' }, (c) => c.fixedCidr, '10.1.0.0/25'],
@@ -240,8 +245,9 @@ test('whatever is wrong is named, by its flag or by its place in the file', () =
     [['--label', 'a=1', '--label', 'a=2'], {}, /labels: conflict labels for a: a=1 and a=2/],
     [['--add-runtime', 'kata'], {}, /--add-runtime: "kata" must have the form NAME=PATH/],
     [['--default-runtime', 'kata'], {}, /default-runtime: specified default runtime 'kata' does not exist/],
-    [['--log-opt', 'tag=x'], {}, /--log-opt: tag is not a known key/],
-    [['--log-opt', 'max-size=12'], {}, /--log-opt: max-size must be a size of at least 16k/],
+    [['--log-opt', 'sieve=x'], {}, /log-opts: unknown log opt 'sieve' for json-file log driver/],
+    [['--log-opt', 'max-size=wide'], {}, /log-opts: invalid size: 'wide'/],
+    [['--log-driver', 'journald'], {}, /log-driver: must be one of json-file, local, none/],
     [['--board', 'pdp-11'], {}, /board: there is no profile "pdp-11"/],
     [['--bip', '10.0.0.1'], {}, /--bip: must be an IPv4 address and prefix length/],
     [['--bridge', 'none'], {}, /--bridge: must be the name of a network interface/],

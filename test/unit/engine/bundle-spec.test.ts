@@ -8,8 +8,7 @@ const places: BundlePlaces = {
   user: { uid: 1, gid: 2, additionalGids: [2], home: '/home/app' },
   capabilities: ['CAP_KILL'],
   mounts: [],
-  logPath: '/log',
-  logMaxBytes: 5,
+  log: { kind: 'none' } as const,
   cgroupParent: '/skerry',
   noNewPrivileges: false,
 };

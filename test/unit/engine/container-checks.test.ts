@@ -133,13 +133,8 @@ test('what cannot be had is told, one by one, and not refused', () => {
   const discarded = (hostConfig: Partial<HostConfig>, config: Partial<ContainerConfig> = {}) =>
     discardedWishes(createRequest({ hostConfig, config }));
   assert.deepEqual(discarded({}, { healthcheck: { test: ['NONE'] } }), []);
-  const all: Partial<HostConfig> = {
-    logConfig: { type: 'local', config: { 'max-size': '1m' } },
-  };
-  assert.deepEqual(discarded(all, { healthcheck: { test: ['CMD', 'true'] } }), [
+  assert.deepEqual(discarded({}, { healthcheck: { test: ['CMD', 'true'] } }), [
     'Health checks are not supported, and discarded.',
-    'The log driver local is not supported, and discarded.',
-    'Log options are not supported, and discarded.',
   ]);
 });
 

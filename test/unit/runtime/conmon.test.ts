@@ -13,8 +13,7 @@ const common = {
 };
 const container = {
   kind: 'container' as const,
-  logPath: '/data/log',
-  logMaxBytes: 1000,
+  log: { path: '/data/log', maxBytes: 1000 },
   exitDirectory: '/run/s/exits',
 };
 
@@ -36,7 +35,7 @@ test('streams are as the process wants them; no limit is no option', () => {
     terminal: true,
     hasStdin: true,
     keepsStdinOpen: true,
-    task: { ...container, logMaxBytes: 0 },
+    task: { ...container, log: { path: '/data/log', maxBytes: 0 } },
   });
   for (const option of ['--terminal', '--stdin', '--leave-stdin-open'])
     assert.ok(args.includes(option), option);

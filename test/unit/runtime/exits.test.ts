@@ -47,6 +47,7 @@ class World {
       command: 'sh',
       hasStdin: false,
       keepsStdinOpen: true,
+      log: { kind: 'none' as const },
       container,
       monitor,
     };

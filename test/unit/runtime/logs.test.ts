@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { withResolvers } from '../../../src/lib/promises.ts';
 import { formatNanos } from '../../../src/lib/time.ts';
-import { type LogLine, type LogQuery, readLog, rotatedLogPath } from '../../../src/runtime/logs.ts';
+import { type LogLine, type LogQuery, readLog } from '../../../src/runtime/logs.ts';
 
 const START = 1_795_208_105_000_000_000n;
 const both = { stdout: true, stderr: true };
@@ -56,9 +57,11 @@ const chunkArbitrary: fc.Arbitrary<Chunk> = fc.tuple(
 );
 
 test('whatever a process writes is read back as it was, in lines', async (t) => {
-  const path = join(directory(t), 'log');
+  const place = directory(t);
+  let run = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(chunkArbitrary, { maxLength: 30 }), async (chunks) => {
+      const path = join(place, `log-${run++}`);
       writeFileSync(path, fileOf(chunks));
       const lines = await read(path);
       for (const stream of [1, 2] as const) {
@@ -74,19 +77,26 @@ test('whatever a process writes is read back as it was, in lines', async (t) => 
   );
 });
 
-test('the tail is the end of the whole, over both files', async (t) => {
-  const path = join(directory(t), 'log');
+test('the tail is the end of the whole, over all generations, packed and plain', async (t) => {
+  const place = directory(t);
+  let run = 0;
   await fc.assert(
     fc.asyncProperty(
       fc.array(chunkArbitrary, { maxLength: 20 }),
-      fc.nat(20),
+      fc.array(fc.nat(20), { maxLength: 3 }),
       fc.nat(30),
-      async (chunks, cut, tail) => {
+      async (chunks, cuts, tail) => {
+        const path = join(place, `log-${run++}`);
         // one stream: with two, a line's parts may be on both sides of any cut
         const lines = chunks.map(([, text]): Chunk => [1, text.endsWith('\n') ? text : `${text}\n`]);
-        rmSync(rotatedLogPath(path), { force: true });
-        if (cut > 0) writeFileSync(rotatedLogPath(path), fileOf(lines.slice(0, cut)));
-        writeFileSync(path, fileOf(lines.slice(cut)));
+        let from = 0;
+        for (const [at, cut] of cuts.sort((a, b) => a - b).entries()) {
+          const bytes = Buffer.from(fileOf(lines.slice(from, cut)));
+          if (at % 2 === 0) writeFileSync(`${path}.${at + 1}.gz`, gzipSync(bytes));
+          else writeFileSync(`${path}.${at + 1}`, bytes);
+          from = cut;
+        }
+        writeFileSync(path, fileOf(lines.slice(from)));
         const all = lines
           .map(([, text]) => text)
           .join('')
@@ -212,7 +222,7 @@ test('following: over a rotation, a file put in its place and a truncation', asy
   const reader = follow(t, path, { tail: 0 });
   await sleep(50);
   appendFileSync(path, fileOf([[1, '2\n']]));
-  renameSync(path, rotatedLogPath(path));
+  rmSync(path); // its other name stays
   writeFileSync(path, fileOf([[1, '3\n']]));
   await reader.reaches('2\n3\n');
   writeFileSync(`${path}.tmp`, fileOf([[1, '4\n']])); // as conmon does when the file is full
@@ -240,4 +250,18 @@ test('following: ends at once where everything has ended', async (t) => {
   writeFileSync(path, fileOf([[1, '1\n']]));
   const lines = await read(path, { ended: Promise.resolve() });
   assert.equal(textOf(lines), '1\n');
+});
+
+test('a part of a line in one generation and the rest in the next: one line, and one of the tail', async (t) => {
+  const path = join(directory(t), 'log');
+  writeFileSync(
+    `${path}.1`,
+    fileOf([
+      [1, 'a\n'],
+      [1, 'begun '],
+    ]),
+  );
+  writeFileSync(path, fileOf([[1, 'and ended\nc\n']]));
+  assert.equal(textOf(await read(path, { tail: 2 })), 'begun and ended\nc\n');
+  assert.equal(textOf(await read(path, { tail: 3 })), 'a\nbegun and ended\nc\n');
 });

@@ -42,8 +42,7 @@ const bundle: BundleSpec = {
   sysctls: {},
   annotations: { 'org.example': 'x' },
   cgroupParent: '',
-  logPath: '/data/log',
-  logMaxBytes: 0,
+  log: { kind: 'file', path: '/data/log', generationBytes: 0, limitBytes: 0, compresses: false },
 };
 
 const host: SpecHost = {
