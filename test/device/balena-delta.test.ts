@@ -162,6 +162,19 @@ test('asked for by its digest it is found by that, which is not told as the dige
   assert.deepEqual(layersHere(), sorted(shared, old));
 });
 
+test('the blob of a delta is not taken for that of the layer which it makes', async () => {
+  await push(registry.host, repository, ['delta'], delta);
+  assert.equal((await pull('delta')).at(-1)?.error, undefined);
+  const files = makeImage({ layers: delta.layers });
+  const { error } = await load(engine.socket, archive(layoutMembers([{ image: files }])));
+  assert.equal(error, undefined);
+  const { RootFS } = await engine.json(`/images/${files.configDigest}/json`);
+  assert.deepEqual(
+    RootFS.Layers,
+    delta.layers.map(({ diffId }) => diffId),
+  );
+});
+
 test('a target that stands under its own name already gets one more, and nothing is fetched', async () => {
   await push(registry.host, repository, ['v2'], v2);
   await push(registry.host, repository, ['delta'], delta);
