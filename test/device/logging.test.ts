@@ -37,14 +37,19 @@ after(async () => {
 
 const directoryOf = (id: string) => join(engine.dataRoot, 'containers', id);
 
-/** On the disk: a file with two names once. */
+const logFiles = (id: string) => readdirSync(directoryOf(id)).filter((entry) => /^log/.test(entry));
+
+/** On the disk: a file with two names once. Looks again where files came or went between the first and the last. */
 function logBytes(id: string): number {
-  const sizes = new Map<number, number>();
-  for (const name of readdirSync(directoryOf(id)).filter((entry) => /^log/.test(entry))) {
-    const stats = statSync(join(directoryOf(id), name), { throwIfNoEntry: false });
-    if (stats !== undefined) sizes.set(stats.ino, stats.size);
+  for (;;) {
+    const sizes = new Map<number, number>();
+    const names = logFiles(id);
+    for (const name of names) {
+      const stats = statSync(join(directoryOf(id), name), { throwIfNoEntry: false });
+      if (stats !== undefined) sizes.set(stats.ino, stats.size);
+    }
+    if (logFiles(id).join() === names.join()) return [...sizes.values()].reduce((sum, size) => sum + size, 0);
   }
-  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
 }
 
 async function until(isSo: () => boolean | Promise<boolean>, within = 30_000): Promise<void> {
