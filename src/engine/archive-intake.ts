@@ -42,7 +42,7 @@ interface IntakeParts {
     | 'stage'
     | 'take'
   >;
-  layers: Pick<Layers, 'tar'>;
+  layers: Pick<Layers, 'tar' | 'topOf'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;
   log: Log;
 }
@@ -71,7 +71,7 @@ export class ArchiveIntake implements AsyncDisposable {
   ) {
     this.#shelf = shelf;
     this.#layers = layers;
-    this.#held = new HeldLayers(shelf);
+    this.#held = new HeldLayers({ shelf, layers });
     this.#space = space;
     this.#log = log;
     this.#progress = o.isQuiet ? undefined : o.progress;

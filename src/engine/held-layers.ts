@@ -1,6 +1,4 @@
-import { lstat, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { StagedLayer } from '../layers/layers.ts';
+import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 
@@ -18,14 +16,16 @@ export interface HeldLayer {
 export class HeldLayers implements AsyncDisposable {
   readonly #held = new Map<Digest, HeldLayer>();
   readonly #shelf: Pick<LayerShelf, 'discard'>;
+  readonly #layers: Pick<Layers, 'topOf'>;
 
-  constructor(shelf: Pick<LayerShelf, 'discard'>) {
-    this.#shelf = shelf;
+  constructor(o: { shelf: Pick<LayerShelf, 'discard'>; layers: Pick<Layers, 'topOf'> }) {
+    this.#shelf = o.shelf;
+    this.#layers = o.layers;
   }
 
   /** Holds on to a layer if it may be a delta's; false if it is none. The same layer once more is let go. */
   async add(staged: StagedLayer, blob: Digest | undefined): Promise<boolean> {
-    if (!(await looksLikeDelta(staged))) return false;
+    if (!looksLikeDelta(await this.#layers.topOf(staged))) return false;
     if (this.#held.has(staged.diffId)) await this.#shelf.discard(staged);
     else this.#held.set(staged.diffId, { staged, blob });
     return true;
@@ -49,8 +49,7 @@ export class HeldLayers implements AsyncDisposable {
   }
 }
 
-async function looksLikeDelta({ directory }: StagedLayer): Promise<boolean> {
-  const names = await readdir(join(directory, 'diff'));
-  if (names.length === 0) return true;
-  return names.length === 1 && names[0] === 'delta' && (await lstat(join(directory, 'diff/delta'))).isFile();
+function looksLikeDelta(top: readonly { name: string; isFile: boolean }[]): boolean {
+  const [first, ...others] = top;
+  return first === undefined || (others.length === 0 && first.name === 'delta' && first.isFile);
 }

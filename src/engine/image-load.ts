@@ -39,7 +39,7 @@ export interface LoadParts {
     'add' | 'diffIdOf' | 'drop' | 'get' | 'keep' | 'lease' | 'leaseEnds' | 'pin' | 'release'
   > &
     Pick<LayerShelf, 'deltas' | 'discard' | 'isSound' | 'noteVerdict' | 'stage' | 'take'>;
-  layers: Pick<Layers, 'tar'>;
+  layers: Pick<Layers, 'tar' | 'topOf'>;
   bases: Pick<Bases, 'copy' | 'get' | 'places'>;
   events: Pick<Events, 'emit'>;
   space: Pick<Space, 'check' | 'limitFor' | 'failureOf'>;

@@ -202,6 +202,12 @@ export class Layers {
     return layer;
   }
 
+  /** What lies at the top of a staged layer's tree. */
+  async topOf({ directory }: StagedLayer): Promise<{ name: string; isFile: boolean }[]> {
+    const entries = await readdir(join(directory, 'diff'), { withFileTypes: true });
+    return entries.map((entry) => ({ name: entry.name, isFile: entry.isFile() }));
+  }
+
   /** Lets go of a staged layer that is not wanted after all. Never throws: what resists is swept at the next start. */
   async discard(staged: StagedLayer): Promise<void> {
     await this.#staging.discard(staged);

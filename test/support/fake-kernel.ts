@@ -320,6 +320,10 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
     }
   }
 
+  async topOf(): Promise<{ name: string; isFile: boolean }[]> {
+    return [{ name: 'never-unpacked', isFile: true }];
+  }
+
   async applyDelta(): Promise<never> {
     throw new Error('a layer that was never unpacked is no base');
   }
