@@ -64,6 +64,10 @@ export interface Config {
   readonly ipcMode: 'private' | 'shareable';
   /** What the cgroup version asks for, if undefined. */
   readonly cgroupnsMode: 'host' | 'private' | undefined;
+  /** Of containers that do not say, by name; -1 is no limit. */
+  readonly ulimits: readonly { readonly name: string; readonly soft: number; readonly hard: number }[];
+  /** `builtin`, `unconfined` or the path of a profile. */
+  readonly seccompProfile: string;
   readonly cdiDirectories: readonly string[];
   /** How containers log that ask for nothing else; the bounds are the board's, for a json-file log without options. */
   readonly logs: {
@@ -211,6 +215,10 @@ function containerDefaultsOf(keys: DaemonKeys) {
     shmBytes: parseSize(keys['default-shm-size']) ?? 0,
     ipcMode: keys['default-ipc-mode'],
     cgroupnsMode: keys['default-cgroupns-mode'],
+    ulimits: Object.entries(keys['default-ulimits']).map(([name, { Soft, Hard }]) => ({
+      ...{ name, soft: Soft, hard: Hard },
+    })),
+    seccompProfile: keys['seccomp-profile'] || 'builtin',
     cdiDirectories: keys['cdi-spec-dirs'],
   };
 }

@@ -22,6 +22,7 @@ import { withResolvers } from './lib/promises.ts';
 import { BridgeNetwork } from './network/bridge.ts';
 import { Registry } from './registry/registry.ts';
 import { Runtime } from './runtime/runtime.ts';
+import { readSeccomp } from './runtime/seccomp.ts';
 import { Store } from './store/store.ts';
 
 /** Opens every part, lowest first, and joins them. What is opened is closed again by `disposal`, in reverse. */
@@ -95,7 +96,8 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
         cgroupParent: config.cgroupParent,
         init: config.init,
         initPath: config.initPath,
-        noNewPrivileges: config.noNewPrivileges,
+        security: { noNewPrivileges: config.noNewPrivileges, seccomp: readSeccomp(config.seccompProfile) },
+        ulimits: config.ulimits,
         cdiDirectories: config.cdiDirectories,
         shmBytes: config.shmBytes,
         ipcMode: config.ipcMode,
@@ -113,6 +115,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       loggingDriver: config.logs.driver,
       limits,
       noNewPrivileges: config.noNewPrivileges,
+      seccompProfile: config.seccompProfile,
       hasOwnCgroups: (config.cgroupnsMode ?? (limits.version === 2 ? 'private' : 'host')) === 'private',
       initProgram: config.initPath ?? 'docker-init',
       cdiDirectories: config.cdiDirectories,

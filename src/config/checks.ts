@@ -104,6 +104,32 @@ export const logOptions = z.record(z.string(), text('an option of the log driver
   error: 'must be an object of texts',
 });
 
+// go-units, ulimit.go
+const ulimitNames =
+  'core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack'.split(
+    ' ',
+  );
+
+/** `default-ulimits`: by name, each with its own name once more or without it, as dockerd's files have it. */
+export const ulimits = z
+  .record(
+    z.string(),
+    z.strictObject(
+      { Name: z.optional(text('a name')), Soft: whole(-1, 2 ** 53 - 1), Hard: whole(-1, 2 ** 53 - 1) },
+      { error: 'must be an object with "Soft" and "Hard"' },
+    ),
+    { error: 'must be an object of limits' },
+  )
+  .check((payload) => {
+    for (const [name, { Soft, Hard }] of Object.entries(payload.value)) {
+      const say = (message: string) =>
+        payload.issues.push({ code: 'custom', message, path: [name], input: payload.value });
+      if (!ulimitNames.includes(name)) say(`invalid ulimit type: ${name}`);
+      if (Hard !== -1 && (Soft === -1 || Soft > Hard))
+        say(`ulimit soft limit must be less than or equal to hard limit: ${Soft} > ${Hard}`);
+    }
+  });
+
 /** True for `10.0.0.0/8`, or `fd00::/8` where IPv6 will do. */
 function isNetwork(value: string, family?: 4): boolean {
   const [base = '', prefix = '', more] = value.split('/');

@@ -1,6 +1,12 @@
 import * as z from 'zod/mini';
-import { absolute, choice, sizeFrom, text, texts, toggle } from './checks.ts';
+import { absolute, choice, sizeFrom, text, texts, toggle, ulimits } from './checks.ts';
 import { keyFacts } from './key-facts.ts';
+
+/** `soft[:hard]`; what is no number is for the check to refuse. */
+function ulimitOf(value: string): { Soft: number; Hard: number } {
+  const [soft = '', hard = soft] = value.split(':');
+  return { Soft: Number(soft || 'NaN'), Hard: Number(hard || 'NaN') };
+}
 
 /** What containers get that say nothing of it themselves. */
 export const containerKeys = {
@@ -39,6 +45,21 @@ export const containerKeys = {
     argument: 'MODE',
     fallback: 'private with cgroup v2, host with v1',
     about: 'Whether containers have a cgroup namespace of their own: private or host',
+  }),
+  'default-ulimits': z._default(ulimits, {}).register(keyFacts, {
+    flag: 'default-ulimit',
+    takes: 'values',
+    entryOf: ulimitOf,
+    argument: 'NAME=SOFT[:HARD]',
+    about:
+      'Limits of processes in containers that do not set them, by their names in setrlimit(2): nofile=1024:4096',
+  }),
+  'seccomp-profile': z._default(text('builtin, unconfined or a path'), 'builtin').register(keyFacts, {
+    flag: 'seccomp-profile',
+    takes: 'value',
+    argument: 'PROFILE',
+    about:
+      'The system calls that containers may make: builtin, unconfined or the path of a profile, read at start-up',
   }),
   'cdi-spec-dirs': z._default(texts('paths', absolute), ['/etc/cdi', '/var/run/cdi']).register(keyFacts, {
     flag: 'cdi-spec-dir',

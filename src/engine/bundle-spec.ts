@@ -3,10 +3,10 @@ import { defaultProfile, unconfinedProfile } from '../runtime/apparmor.ts';
 import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { initInContainer } from './init-program.ts';
-import type { ContainerRecord, Resources } from './model.ts';
+import type { ContainerRecord, Resources, Ulimit } from './model.ts';
 import type { BundleMount } from './mounts.ts';
 import { type Donors, namespacesOf } from './namespaces.ts';
-import { securityOf } from './security.ts';
+import { type SecurityDefaults, securityOf } from './security.ts';
 
 /** What a bundle needs beyond the container's record: where things are, and who the user turned out to be. */
 export interface BundlePlaces {
@@ -18,7 +18,9 @@ export interface BundlePlaces {
   /** For a container that names no parent. */
   cgroupParent: string;
   /** Of containers that do not say. */
-  noNewPrivileges: boolean;
+  security: SecurityDefaults;
+  /** Limits of processes that the container does not set. */
+  ulimits: readonly Ulimit[];
   /** The mount of the init process, if it has one. */
   init?: BundleMount;
   /** What the devices that it requests do to it. */
@@ -31,7 +33,7 @@ export interface BundlePlaces {
 /** Turns a container's record into what the OCI runtime is to run. Pure; throws 400 or 500 for bad options. */
 export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
   const { config, hostConfig } = record;
-  const security = securityOf(hostConfig, places);
+  const security = securityOf(hostConfig, places.security);
   const { edits } = places;
   return {
     id: record.id,
@@ -54,7 +56,7 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
       noNewPrivileges: security.noNewPrivileges,
       apparmor: security.apparmor || (hostConfig.privileged ? unconfinedProfile : defaultProfile),
       ...(hostConfig.oomScoreAdj !== 0 && { oomScoreAdj: hostConfig.oomScoreAdj }),
-      rlimits: hostConfig.ulimits ?? [],
+      rlimits: rlimitsOf(hostConfig, places),
     },
     hostname: config.hostname,
     domainname: config.domainname,
@@ -83,6 +85,11 @@ function mountsOf({ mounts, init, edits }: BundlePlaces): BundleSpec['mounts'] {
   const taken = new Set(given.map(({ destination }) => destination));
   const others = [...mounts, ...(init === undefined ? [] : [init])];
   return [...others.filter(({ destination }) => !taken.has(destination)), ...given];
+}
+
+function rlimitsOf({ ulimits }: Resources, places: BundlePlaces): Ulimit[] {
+  const own = ulimits ?? [];
+  return [...own, ...places.ulimits.filter(({ name }) => !own.some((each) => each.name === name))];
 }
 
 /** Entrypoint and command in one: what is really executed. */

@@ -353,7 +353,7 @@ export class Engine implements AsyncDisposable {
       stats: new Stats({ records, runtime }),
       processLists: new ProcessLists({ records, runtime, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),
-      execs: new Execs({ records, runtime, launcher, events, defaults: o.containers }),
+      execs: new Execs({ records, runtime, launcher, events, security: o.containers.security }),
       recovery: new Recovery({
         store,
         sidecars,

@@ -13,7 +13,7 @@ import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
-import { securityOf } from './security.ts';
+import { type SecurityDefaults, securityOf } from './security.ts';
 import { type AttachSession, type ClientStreams, carry } from './streams.ts';
 
 /** One more process in a container, as a client asks for it. */
@@ -58,7 +58,7 @@ export class Execs {
   readonly #runtime: Pick<Runtime, 'exec'>;
   readonly #launcher: Pick<Launcher, 'directoryOf'>;
   readonly #events: Events;
-  readonly #defaults: { noNewPrivileges: boolean };
+  readonly #security: SecurityDefaults;
   readonly #execs = new Map<string, Exec>();
 
   constructor(o: {
@@ -66,13 +66,13 @@ export class Execs {
     runtime: Pick<Runtime, 'exec'>;
     launcher: Pick<Launcher, 'directoryOf'>;
     events: Events;
-    defaults: { noNewPrivileges: boolean };
+    security: SecurityDefaults;
   }) {
     this.#records = o.records;
     this.#runtime = o.runtime;
     this.#launcher = o.launcher;
     this.#events = o.events;
-    this.#defaults = o.defaults;
+    this.#security = o.security;
   }
 
   /** IDs of the execs of a container that have not ended. */
@@ -193,7 +193,7 @@ export class Execs {
           ...record.hostConfig,
           privileged: record.hostConfig.privileged || request.privileged,
         }),
-        noNewPrivileges: securityOf(record.hostConfig, this.#defaults).noNewPrivileges,
+        noNewPrivileges: securityOf(record.hostConfig, this.#security).noNewPrivileges,
       });
       exec.process = running;
       exec.pid = running.pid;

@@ -18,9 +18,10 @@ import type { EtcFiles } from './etc-files.ts';
 import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import { type LogDefaults, logSinkOf } from './log-drivers.ts';
-import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
+import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding, Ulimit } from './model.ts';
 import { bundleMounts, makeBindSources } from './mounts.ts';
 import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
+import type { SecurityDefaults } from './security.ts';
 import type { SharedMemory } from './shared-memory.ts';
 
 /** A container that is set up in the kernel, its first process held before it runs. */
@@ -46,7 +47,8 @@ export interface LaunchDefaults {
   /** An init process, unless they say; and which, if not the one that is found. */
   init: boolean;
   initPath: string | undefined;
-  noNewPrivileges: boolean;
+  security: SecurityDefaults;
+  ulimits: readonly Ulimit[];
   /** Where the files are that describe devices. */
   cdiDirectories: readonly string[];
   logs: LogDefaults;
@@ -145,7 +147,8 @@ export class Launcher {
         ...(edits !== undefined && { edits }),
         ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
         cgroupParent: this.#defaults.cgroupParent,
-        noNewPrivileges: this.#defaults.noNewPrivileges,
+        security: this.#defaults.security,
+        ulimits: this.#defaults.ulimits,
       }),
     );
     const { config } = record;

@@ -10,15 +10,18 @@ export interface Security {
   apparmor?: string;
 }
 
+/** What holds for containers that do not say. */
+export type SecurityDefaults = Pick<Security, 'seccomp' | 'noNewPrivileges'>;
+
 /**
  * Reads the security options; throws 500, as dockerd does, for one that is none. Labels mean nothing: they are SELinux's,
  * which no container is labelled for, as under a dockerd without selinux-enabled.
  */
 export function securityOf(
   { securityOpt }: Pick<HostConfig, 'securityOpt'>,
-  defaults: { noNewPrivileges: boolean } = { noNewPrivileges: false },
+  defaults: SecurityDefaults = { noNewPrivileges: false, seccomp: 'default' },
 ): Security {
-  const security: Security = { seccomp: 'default', noNewPrivileges: defaults.noNewPrivileges };
+  const security: Security = { ...defaults };
   for (const option of securityOpt ?? []) {
     if (option === 'no-new-privileges') security.noNewPrivileges = true;
     if (option === 'no-new-privileges' || option === 'disable') continue;

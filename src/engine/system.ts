@@ -29,6 +29,8 @@ export interface SystemFacts {
   loggingDriver: string;
   limits: CgroupLimits;
   noNewPrivileges: boolean;
+  /** `builtin`, `unconfined` or the path of a profile. */
+  seccompProfile: string;
   /** Containers have cgroup namespaces of their own unless they say. */
   hasOwnCgroups: boolean;
   initProgram: string;
@@ -166,10 +168,10 @@ export class System {
 }
 
 /** In dockerd's order. */
-function securityOptionsOf({ hasOwnCgroups, noNewPrivileges }: SystemFacts): string[] {
+function securityOptionsOf({ hasOwnCgroups, noNewPrivileges, seccompProfile }: SystemFacts): string[] {
   return [
     ...(hasAppArmor() ? ['name=apparmor'] : []),
-    ...(hasSeccomp() ? ['name=seccomp,profile=builtin'] : []),
+    ...(hasSeccomp() ? [`name=seccomp,profile=${seccompProfile}`] : []),
     ...(hasOwnCgroups ? ['name=cgroupns'] : []),
     ...(noNewPrivileges ? ['name=no-new-privileges'] : []),
   ];

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { fail, messageOf } from '../errors.ts';
 import { defaultArchitectures, defaultRules } from './seccomp-default.ts';
 import {
@@ -17,6 +18,19 @@ export function defaultSeccomp(subject: SeccompSubject): OciSeccomp {
     ...(architectures !== undefined && { architectures: [...architectures] }),
     syscalls: compile(defaultRules, subject),
   };
+}
+
+/** Reads what a daemon is told of the filter: `builtin`, `unconfined` or the path of a profile. Throws 500. */
+export function readSeccomp(choice: string): 'default' | 'unconfined' | { readonly profile: string } {
+  if (choice === 'unconfined') return choice;
+  if (choice === 'builtin') return 'default';
+  try {
+    const profile = readFileSync(choice, 'utf8');
+    parse(profile);
+    return { profile };
+  } catch (cause) {
+    throw fail.config(`seccomp-profile: opening seccomp profile (${choice}) failed: ${messageOf(cause)}`);
+  }
 }
 
 /** A filter from a profile file in Docker's format; undefined if it asks for none. Throws 500 if it is not one. */

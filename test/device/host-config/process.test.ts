@@ -252,3 +252,29 @@ test('defaults of the daemon', async () => {
   const off = { hostConfig: { Init: false, SecurityOpt: ['no-new-privileges=false'] } };
   assert.equal(await table.inside(`cat /proc/1/comm; ${status('NoNewPrivs')}`, off), 'sh\n0');
 });
+
+test('limits of processes and a filter of system calls that the daemon gives', async () => {
+  const profile = join(table.engine.directory, 'filter.json');
+  const mkdirs = { names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 71 };
+  await writeFile(profile, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [mkdirs] }));
+  await table.engine.stop();
+  await table.engine.boot([
+    '--default-ulimit=nofile=111:222',
+    '--default-ulimit=core=0',
+    `--seccomp-profile=${profile}`,
+  ]);
+  const look = 'ulimit -Sn; ulimit -Hn; ulimit -c; mkdir /new 2>&1 || true';
+  const own = [{ Name: 'nofile', Soft: 33, Hard: 44 }];
+  assert.deepEqual((await table.inside(look, {})).split('\n'), [
+    ...['111', '222', '0'],
+    "mkdir: can't create directory '/new': Protocol error",
+  ]);
+  const builtin = { Ulimits: own, SecurityOpt: ['seccomp=builtin'] };
+  assert.equal(await table.inside(look, { hostConfig: builtin }), '33\n44\n0');
+  const id = await table.running({});
+  const { HostConfig } = await table.engine.json(`/containers/${id}/json`);
+  assert.equal(HostConfig.Ulimits, null); // they are the daemon's
+  await table.remove(id);
+  const { SecurityOptions } = await table.engine.json('/info');
+  assert.ok(SecurityOptions.includes(`name=seccomp,profile=${profile}`));
+});

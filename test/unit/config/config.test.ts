@@ -110,6 +110,19 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--default-shm-size', '1m'], { 'default-shm-size': '1m' }, (c) => c.shmBytes, 1 << 20],
     [['--default-ipc-mode', 'shareable'], { 'default-ipc-mode': 'shareable' }, (c) => c.ipcMode, 'shareable'],
     [['--default-cgroupns-mode', 'host'], { 'default-cgroupns-mode': 'host' }, (c) => c.cgroupnsMode, 'host'],
+    [
+      ['--default-ulimit', 'nofile=5:6'],
+      { 'default-ulimits': { nofile: { Name: 'nofile', Soft: 5, Hard: 6 } } },
+      (c) => c.ulimits,
+      [{ name: 'nofile', soft: 5, hard: 6 }],
+    ],
+    [
+      ['--default-ulimit', 'core=-1'],
+      { 'default-ulimits': { core: { Soft: -1, Hard: -1 } } },
+      (c) => c.ulimits,
+      [{ name: 'core', soft: -1, hard: -1 }],
+    ],
+    [['--seccomp-profile', '/p'], { 'seccomp-profile': '/p' }, (c) => c.seccompProfile, '/p'],
     [['--cdi-spec-dir', '/c'], { 'cdi-spec-dirs': ['/c'] }, (c) => c.cdiDirectories, ['/c']],
     [['--default-runtime', 'runc'], { 'default-runtime': 'runc' }, (c) => c.defaultRuntime, 'runc'],
     [
@@ -321,12 +334,24 @@ test("dockerd's keys without meaning here warn once each", () => {
 test('keys that would leave containers less confined than asked for stop the start, unless they are off', () => {
   assert.match(refusalOf([], { 'userns-remap': 'default' }), /userns-remap: cannot be honoured/);
   assert.match(refusalOf(['--iptables=false'], {}), /iptables: cannot be honoured/);
-  assert.match(refusalOf([], { 'default-ulimits': { nofile: {} } }), /default-ulimits: cannot be honoured/);
+  assert.match(refusalOf([], { 'selinux-enabled': true }), /selinux-enabled: cannot be honoured/);
   const { warnings } = configOf(['--iptables=true', '--ip', '0.0.0.0'], {
     'userns-remap': '',
-    'default-ulimits': {},
+    'selinux-enabled': false,
   });
   assert.equal(warnings.length, 4);
+});
+
+test('limits of processes that make none are refused', () => {
+  const refused = (limits: object) => refusalOf([], { 'default-ulimits': limits });
+  assert.match(refused({ files: { Soft: 1, Hard: 1 } }), /invalid ulimit type: files/);
+  assert.match(refused({ nofile: { Soft: 2, Hard: 1 } }), /must be less than or equal to hard limit: 2 > 1/);
+  assert.match(
+    refused({ nofile: { Soft: -1, Hard: 1 } }),
+    /must be less than or equal to hard limit: -1 > 1/,
+  );
+  assert.match(refused({ nofile: {} }), /nofile.Soft: is missing/);
+  assert.match(refusalOf(['--default-ulimit', 'nofile=many'], {}), /must be a whole number/);
 });
 
 test('--help, --version and --validate print and do not run', () => {

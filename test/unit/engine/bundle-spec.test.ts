@@ -10,7 +10,8 @@ const places: BundlePlaces = {
   mounts: [],
   log: { kind: 'none' } as const,
   cgroupParent: '/skerry',
-  noNewPrivileges: false,
+  security: { noNewPrivileges: false, seccomp: 'default' } as const,
+  ulimits: [],
 };
 const spec = (o: Parameters<typeof containerRecord>[0] = {}) => bundleSpec(containerRecord(o), places);
 
