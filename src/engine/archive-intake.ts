@@ -8,6 +8,7 @@ import { type Digest, digestOf } from '../lib/digest.ts';
 import type { Log } from '../lib/log.ts';
 import { peek } from '../lib/peek.ts';
 import { progressBar } from '../lib/progress-bar.ts';
+import { readableOf } from '../lib/readable-of.ts';
 import { BLOCK_BYTES, isZeroBlock, parseHeader, type TarEntry } from '../lib/tar.ts';
 import { readTar } from '../lib/tar-reader.ts';
 import type { LeaseRecord } from '../store/records.ts';
@@ -180,12 +181,12 @@ export class ArchiveIntake implements AsyncDisposable {
     layer: { path: string; sizeBytes: number; compression: Compression; blob?: Digest },
   ): Promise<Digest> {
     const { blob, compression } = layer;
-    if (blob === undefined) return this.#add(content, layer);
+    if (blob === undefined) return this.#add(readableOf(content), layer);
     const isPlain = compression === 'none';
     const known = isPlain ? blob : await this.#shelf.diffIdOf(blob);
     const here = known && (await this.#shelf.keep(known, this.#pin));
     if (known === undefined || here === undefined || here.damage !== undefined)
-      return this.#add(isPlain ? content : proven(content, blob), {
+      return this.#add(readableOf(isPlain ? content : proven(content, blob)), {
         ...layer,
         ...(isPlain && { diffId: blob }),
       });
@@ -194,7 +195,7 @@ export class ArchiveIntake implements AsyncDisposable {
   }
 
   async #add(
-    content: Iterable<Buffer> | AsyncIterable<Buffer>,
+    content: Readable,
     layer: { path: string; sizeBytes: number; compression: Compression; diffId?: Digest; blob?: Digest },
   ): Promise<Digest> {
     const { compression, diffId, blob, sizeBytes } = layer;
@@ -203,7 +204,7 @@ export class ArchiveIntake implements AsyncDisposable {
     const lease = await this.#leased();
     const onProgress = (bytes: number) => this.#tell(layer, bytes);
     const staged = await this.#shelf
-      .stage(Readable.from(content, { objectMode: false }), lease, {
+      .stage(content, lease, {
         compression,
         ...(diffId && { diffId }),
         maxBytes: () => this.#space.limitFor(sizeBytes),
@@ -217,7 +218,7 @@ export class ArchiveIntake implements AsyncDisposable {
   }
 
   async #addSmall(path: string, bytes: Buffer): Promise<Digest> {
-    return this.#add([bytes], { compression: 'auto', path, sizeBytes: bytes.length });
+    return this.#add(Readable.from([bytes]), { compression: 'auto', path, sizeBytes: bytes.length });
   }
 
   async #leased(): Promise<LeaseRecord> {

@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { type DeltaHeader, type DeltaLayer, PREFIX_BYTES, parsePrefix } from '../delta/delta-header.ts';
 import { Failure, fail } from '../errors.ts';
 import type { BaseLayer } from '../layers/delta-job.ts';
@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts';
 import { peek } from '../lib/peek.ts';
 import type { Platform } from '../lib/platform.ts';
 import { progressBar } from '../lib/progress-bar.ts';
+import { readableOf } from '../lib/readable-of.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
 import { nowText } from '../lib/time.ts';
 import { parseManifest } from '../registry/manifest.ts';
@@ -245,21 +246,4 @@ function missingBase({ from }: DeltaHeader, diffId: Digest): Failure {
 
 function damagedBase(diffId: Digest): Failure {
   return fail.corrupt(`delta: layer ${diffId} of its base is damaged: verify the image with repair first`);
-}
-
-/** A stream of these pieces. Unlike one of `Readable.from`, it can be destroyed while it waits for the next one. */
-function readableOf(pieces: AsyncIterable<Buffer>): Readable {
-  const iterator = pieces[Symbol.asyncIterator]();
-  return new Readable({
-    read() {
-      iterator.next().then(
-        ({ value, done }) => this.push(done === true ? null : value),
-        (cause: Error) => this.destroy(cause),
-      );
-    },
-    destroy(cause, done) {
-      iterator.return?.().catch(() => {}); // not waited for: a piece may be on its way for ever
-      done(cause);
-    },
-  });
 }

@@ -18,16 +18,23 @@ type Event = { readonly entry: TarEntry } | { readonly bytes: Buffer } | 'close'
 export async function* readTar(pieces: AsyncIterable<Buffer>): AsyncGenerator<TarMember, void, undefined> {
   const events = eventsOf(pieces);
   let isOpen = false;
+  let isReading = false;
+  const next = async () => {
+    isReading = true;
+    const event = await events.next();
+    isReading = false;
+    return event;
+  };
   const contentOf = async function* () {
     while (isOpen) {
-      const { value, done } = await events.next();
+      const { value, done } = await next();
       if (done === true || value === 'close') isOpen = false;
       else if ('bytes' in value) yield value.bytes;
     }
   };
   try {
     for (;;) {
-      const { value, done } = await events.next();
+      const { value, done } = await next();
       if (done === true) return;
       if (typeof value !== 'object' || !('entry' in value)) throw new Error('content without a member');
       isOpen = true;
@@ -35,7 +42,10 @@ export async function* readTar(pieces: AsyncIterable<Buffer>): AsyncGenerator<Ta
       for await (const _ of contentOf());
     }
   } finally {
-    await events.return();
+    const ended = events.return();
+    // who leaves over a content's next piece need not wait for it: it may be on its way for ever
+    if (isReading) ended.catch(() => {});
+    else await ended;
   }
 }
 

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
@@ -424,6 +426,25 @@ test('the CLI hears what is wrong while it still sends', async () => {
   const junk = Buffer.concat([archive([{ name: '../x', content: 'x' }]), Buffer.alloc(30_000_000)]);
   const { code, stderr } = await engine.docker(['load'], { input: junk as unknown as string });
   assert.deepEqual([code, /invalid path in the archive/.test(stderr)], [1, true], stderr);
+});
+
+test('a layer that is damaged is told of, at once, to a client that stalls in its middle', async () => {
+  const packed = Buffer.concat([gzipSync('').subarray(0, 10), Buffer.alloc(300_000, 0xff)]); // no such block
+  const plain = Buffer.from((await makeLayer({ noise: randomBytes(300_000) })).tar);
+  plain.fill('x', 300_544, 301_056); // where the end of the tar should be
+  const contents = [packed, Buffer.concat([plain, randomBytes(300_000)])];
+  for (const content of contents) {
+    for (const name of ['layer.tar', `blobs/sha256/${'0'.repeat(64)}`]) {
+      const bytes = archive([{ name, content }]);
+      const options = { socketPath: engine.socket, path: '/images/load', method: 'POST', agent: false };
+      const sent = request(options);
+      const [response] = await Promise.all([once(sent, 'response'), sent.write(bytes.subarray(0, -60_000))]);
+      const [chunk] = await once(response[0], 'data');
+      sent.destroy();
+      assert.match(`${chunk}`, /errorDetail/);
+      await assertNothingLeft(`after ${name}`);
+    }
+  }
 });
 
 test('a client that leaves has loaded nothing', async () => {

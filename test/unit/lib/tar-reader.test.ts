@@ -58,6 +58,20 @@ test('a taker that leaves ends the input', async () => {
   assert.ok(isEnded);
 });
 
+test('a taker that leaves does not wait for a piece that may never come', async () => {
+  const input = async function* () {
+    yield archive(members).subarray(0, 100_000);
+    await new Promise(() => {});
+  };
+  for await (const { entry, content } of readTar(input())) {
+    if (entry.name !== 'big') continue;
+    const pieces = content[Symbol.asyncIterator]();
+    await pieces.next();
+    pieces.next().catch(() => {});
+    break;
+  }
+});
+
 test('no tar, a cut one and a sparse file are refused', async () => {
   const whole = archive(members);
   const sparse = archive([
