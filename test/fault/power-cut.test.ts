@@ -25,7 +25,10 @@ import { enterOwnNetwork } from '../support/network.ts';
  */
 const isSoak = Boolean(process.env['SKERRY_SOAK']);
 /** Each once, unless there is time for all of them. */
-const essentials = ['pull', 'pull of a delta', 'update', 'delete', 'load', 'commit', 'rollback'];
+const essentials = [
+  ...['pull', 'update', 'delete', 'load', 'commit', 'rollback'],
+  ...['pull of a delta', 'load of a delta', 'pull of a delta image'],
+];
 const chosen = verbs.filter(({ name }) => isSoak || essentials.includes(name));
 const turns = chosen.flatMap((verb) => {
   const soakRounds = verb.rounds?.soakCuts ?? Math.ceil(50 / chosen.length);

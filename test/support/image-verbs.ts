@@ -119,6 +119,37 @@ export const verbs: readonly Verb[] = [
     outcome: (before, { versions }) => withName(before, 'app:v5', versions.v5.configDigest),
   },
   {
+    name: 'pull of a delta image',
+    typicalMs: 700,
+    rounds: { kills: 2, soakKills: 20, soakCuts: 4 },
+    request: ({ name }) => pullRequest(name('app:delta')),
+    outcome: (before, { versions }) => withName(before, 'app:delta', versions.v5.configDigest),
+  },
+  {
+    name: 'load of a delta image',
+    typicalMs: 700,
+    rounds: { kills: 1, soakKills: 20, soakCuts: 4 },
+    request: ({ deltaImageArchive }) => ({
+      method: 'POST',
+      path: '/images/load',
+      body: deltaImageArchive,
+    }),
+    outcome: (before, { versions }) => withName(before, 'app:delta', versions.v5.configDigest),
+  },
+  {
+    name: 'making of a delta image',
+    typicalMs: 1500,
+    rounds: { kills: 1, soakKills: 20, soakCuts: 4 },
+    prepare: async ({ engine, name }) => {
+      await demand(engine, pullRequest(name('app:v5')));
+    },
+    request: ({ name }) => ({
+      method: 'POST',
+      path: `/images/delta?src=${name(current)}&dest=${name('app:v5')}&t=${name('app:made')}`,
+    }),
+    outcome: (before) => withName(before, 'app:made', NEW),
+  },
+  {
     name: 'push',
     typicalMs: 250,
     prepare: async ({ engine, name, turn }) => {

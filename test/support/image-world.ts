@@ -8,6 +8,7 @@ import { boxLayer } from './box-image.ts';
 import { deltaBetween, pushDelta } from './delta-files.ts';
 import type { TestEngine } from './engine.ts';
 import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts';
+import { rdiffImage } from './rdiff.ts';
 import { startRegistry, type TestRegistry } from './registry.ts';
 import { makeBigLayer, makeImage, makeLayer, push, type TestImage } from './registry-images.ts';
 
@@ -45,6 +46,9 @@ export interface ImageSource extends AsyncDisposable {
   readonly archive: Buffer;
   /** The file of the delta from v1 to v4 as `app:v4`. */
   readonly delta: Buffer;
+  /** What leads balenaEngine from v1 to v5: `app:delta` in the registry, and as `docker save` writes it. */
+  readonly deltaImage: TestImage;
+  readonly deltaImageArchive: Buffer;
   /** The blob of the delta from v1 to v5, of as many bytes as one layer. */
   readonly update: { readonly digest: Digest; readonly sizeBytes: number };
   /** A name in the registry, as the engine asks for it: through the proxy, which counts. */
@@ -86,6 +90,8 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
   const update = await deltaBetween(v1, v5, { quality: 1 });
   await push(registry.host, 'app', ['v5'], v5);
   await pushDelta(registry.host, 'app', { base: v1, target: v5, delta: update });
+  const deltaImage = rdiffImage(v1, v5);
+  await push(registry.host, 'app', ['delta'], deltaImage);
   await push(registry.host, 'app', ['v1'], v1);
   await push(registry.host, 'app', ['v2'], v2);
   return {
@@ -93,6 +99,8 @@ export async function startImageSource({ layerBytes }: { layerBytes: number }): 
     proxy,
     versions: { v1, v2, v3, v4, v5 },
     archive: await archiveOf(v3, `${proxy.host}/app:v3`),
+    deltaImage,
+    deltaImageArchive: await archiveOf(deltaImage, `${proxy.host}/app:delta`),
     update: { digest: digestOf(update), sizeBytes: update.length },
     delta: await deltaBetween(v1, v4, { tags: [`${proxy.host}/app:v4`], quality: 1 }),
     name: (repositoryAndTag) => `${proxy.host}/${repositoryAndTag}`,
@@ -182,9 +190,16 @@ export async function clearAll(engine: TestEngine): Promise<void> {
   }
 }
 
-/** Diff IDs of the layers that the registry was asked for since the proxy was reset. */
-export function layersAsked({ proxy, versions }: Pick<ImageSource, 'proxy' | 'versions'>): Set<string> {
-  const layers = Object.values(versions).flatMap((version: TestImage) => version.layers);
+/** Diff IDs of the layers that the registry was asked for since the proxy was reset; also for what one is made of. */
+export function layersAsked(o: Pick<ImageSource, 'proxy' | 'versions' | 'deltaImage'>): Set<string> {
+  const { proxy, versions, deltaImage } = o;
+  const layers: { digest: Digest; diffId: Digest }[] = Object.values(versions).flatMap(
+    (version: TestImage) => version.layers,
+  );
+  for (const [at, { diffId }] of versions.v5.layers.entries()) {
+    const { digest } = deltaImage.layers[at] ?? {};
+    if (digest !== undefined) layers.push({ digest, diffId });
+  }
   const asked = proxy.requests.filter(({ method }) => method === 'GET').map(({ path }) => path);
   const isAsked = (digest: string) => asked.some((path) => path.endsWith(`/blobs/${digest}`));
   return new Set(layers.filter(({ digest }) => isAsked(digest)).map(({ diffId }) => diffId));
