@@ -2,7 +2,7 @@ import { Failure, fail } from '../errors.ts';
 import { randomName } from '../lib/ids.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
-import type { Table } from '../store/tables.ts';
+import type { Change, Table } from '../store/tables.ts';
 import type { ContainerRecord, ContainerState } from './model.ts';
 
 // dockerd: names.RestrictedNamePattern
@@ -88,16 +88,20 @@ export class ContainerRecords {
     this.#idByName.delete(name);
   }
 
-  /** A new container, or one whose configuration changed: record and the copy beside its files, durable. */
-  async create(record: ContainerRecord): Promise<void> {
+  /** A new container, or one whose configuration changed: record and the copy beside its files, durable; and what comes to be with it. */
+  async create(record: ContainerRecord, also: readonly Change[] = []): Promise<void> {
     await this.#sidecars.writeContainer(record.id, record);
-    await this.update(record);
+    await this.update(record, { also });
   }
 
-  /** A change of state, durable before anyone sees it. */
-  async update(wanted: ContainerRecord): Promise<ContainerRecord> {
+  /** A change of state, durable before anyone sees it; and `beforeSeen` done in between, for what has to follow the one and precede the other. */
+  async update(
+    wanted: ContainerRecord,
+    { also = [], beforeSeen }: { also?: readonly Change[]; beforeSeen?: () => Promise<void> } = {},
+  ): Promise<ContainerRecord> {
     const record = withoutStaleHold(wanted);
-    await this.#store.commit([this.#table.put(record.id, record)]);
+    await this.#store.commit([...also, this.#table.put(record.id, record)]);
+    await beforeSeen?.();
     this.#keep(record);
     return record;
   }

@@ -4,6 +4,7 @@ import { bytesUnder, removeTree } from '../host/files.ts';
 import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
+import type { Change } from '../store/tables.ts';
 import {
   type CreateRequest,
   checkLast,
@@ -86,14 +87,14 @@ export class Containers {
         const mounts = await mountPointsOf(draft.config, draft.hostConfig, volumes);
         const record: ContainerRecord = { ...draft, name, mounts };
         await this.#fillVolumes(record);
-        await records.create(record);
+        await records.create(record, volumes.changes());
         tellContainer(events, record, 'create');
         log.info({ container: id, name, image: image.record.id }, 'container created');
         return { id, warnings };
       } catch (cause) {
         records.releaseName(name);
         const directory = this.#parts.launcher.directoryOf(id);
-        await Promise.allSettled([removeTree(directory), volumes.remove()]); // else a boot finds what is left
+        await Promise.allSettled([removeTree(directory), volumes.discard()]); // else a boot finds what is left
         throw cause;
       }
     });
@@ -203,18 +204,19 @@ export class Containers {
   }
 }
 
-/** Remembers which anonymous volumes were made for a container, in case it does not come to be. */
+/** The anonymous volumes of a container that is being made: they come to be with it, or not at all. */
 class NewVolumes {
   readonly #volumes: Volumes;
-  readonly #made: string[] = [];
+  readonly #made: VolumeRecord[] = [];
 
   constructor(volumes: Volumes) {
     this.#volumes = volumes;
   }
 
   async ensure(name: string | undefined): Promise<VolumeRecord> {
-    const volume = await this.#volumes.ensure(name);
-    if (name === undefined) this.#made.push(volume.name);
+    if (name !== undefined) return this.#volumes.ensure(name);
+    const volume = await this.#volumes.prepare();
+    this.#made.push(volume);
     return volume;
   }
 
@@ -222,8 +224,12 @@ class NewVolumes {
     return this.#volumes.pathOf(name);
   }
 
-  async remove(): Promise<void> {
-    for (const name of this.#made) await this.#volumes.remove(name);
+  changes(): Change[] {
+    return this.#volumes.kept(this.#made);
+  }
+
+  async discard(): Promise<void> {
+    for (const volume of this.#made) await this.#volumes.discard(volume);
   }
 }
 

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import { cpus, hostname, platform } from '../host/facts.ts';
-import { ensureDirectory, removeTree } from '../host/files.ts';
+import { ensureDirectory } from '../host/files.ts';
 import type { DeltaMaker } from '../layers/delta-maker.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
@@ -20,6 +20,7 @@ import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
+import { ContainerRemoval } from './container-removal.ts';
 import { ContainerUpdates } from './container-updates.ts';
 import { Containers } from './containers.ts';
 import { DeltaImageMaking } from './delta-image-making.ts';
@@ -35,7 +36,6 @@ import { Imports } from './imports.ts';
 import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
-import type { ContainerRecord } from './model.ts';
 import { ProcessLists } from './process-lists.ts';
 import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
@@ -227,17 +227,9 @@ export class Engine implements AsyncDisposable {
       log,
     });
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
-    const removeFiles = async (record: ContainerRecord, { withVolumes }: { withVolumes: boolean }) => {
-      await readers.dismiss(record.id);
-      await removeTree(launcher.directoryOf(record.id));
-      if (!withVolumes) return;
-      const others = records.all().filter(({ id }) => id !== record.id);
-      const inUse = new Set(others.flatMap(({ mounts }) => mounts.map(({ name }) => name)));
-      const names = record.mounts.flatMap(({ name }) => name ?? []).filter((name) => !inUse.has(name));
-      for (const name of await volumes.anonymousAmong(names)) await volumes.remove(name);
-    };
+    const removal = new ContainerRemoval({ records, launcher, readers, volumes });
     const life = disposal.use(
-      new Life({ records, launcher, runtime, streams, waiters, events, removeFiles, log }),
+      new Life({ records, launcher, runtime, streams, waiters, events, removal, log }),
     );
     const containers = new Containers({
       records,

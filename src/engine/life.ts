@@ -7,6 +7,7 @@ import { startExitCode } from '../runtime/failure.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
 import { tellContainer, tellNetworks } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
+import type { ContainerRemoval } from './container-removal.ts';
 import { endProcess, SIGKILL, stopSignalOf } from './ending.ts';
 import type { Events } from './events.ts';
 import { Freezer } from './freezer.ts';
@@ -40,7 +41,7 @@ export class Life {
   readonly #streams: Streams;
   readonly #waiters: Waiters;
   readonly #events: Events;
-  readonly #removeFiles: (record: ContainerRecord, o: { withVolumes: boolean }) => Promise<void>;
+  readonly #removal: Pick<ContainerRemoval, 'removeFiles'>;
   readonly #log: Log;
   readonly #locks = new Locks();
   readonly freezer: Freezer;
@@ -58,8 +59,7 @@ export class Life {
     streams: Streams;
     waiters: Waiters;
     events: Events;
-    /** Removes the container's directory, and its anonymous volumes if asked. */
-    removeFiles: (record: ContainerRecord, o: { withVolumes: boolean }) => Promise<void>;
+    removal: Pick<ContainerRemoval, 'removeFiles'>;
     log: Log;
   }) {
     this.#records = o.records;
@@ -68,7 +68,7 @@ export class Life {
     this.#streams = o.streams;
     this.#waiters = o.waiters;
     this.#events = o.events;
-    this.#removeFiles = o.removeFiles;
+    this.#removal = o.removal;
     this.#log = o.log;
     this.freezer = new Freezer({ ...o, locks: this.#locks });
   }
@@ -173,7 +173,8 @@ export class Life {
   /** Finishes a removal that was begun. */
   async settleRemoval(record: ContainerRecord): Promise<void> {
     await using _lock = await this.#locks.hold(record.id);
-    await this.#erase(record, { withVolumes: record.hostConfig.autoRemove });
+    const { takesVolumes = record.hostConfig.autoRemove } = record.state;
+    await this.#erase(record, { withVolumes: takesVolumes });
   }
 
   /** Containers go on; only what waits inside the daemon ends. */
@@ -243,12 +244,11 @@ export class Life {
     { mayRestart }: { mayRestart: boolean },
   ): Promise<void> {
     const { id } = record;
-    await this.#launcher.takeDown(id);
     const restarts =
       mayRestart &&
       !this.#isClosing &&
       wantsRestart({ ...record, state: { ...record.state, exitCode: exit.exitCode } });
-    const ended = await this.#records.update({
+    const over: ContainerRecord = {
       ...record,
       endpoints: disconnectedEndpoints(record.endpoints),
       ports: {},
@@ -259,6 +259,12 @@ export class Life {
         exitCode: exit.exitCode,
         oomKilled: exit.wasOomKilled,
         finishedAt: exit.at,
+      },
+    };
+    // the record first, as with the run goes what tells its exit code; a boot takes down what is left of one that is over
+    const ended = await this.#records.update(over, {
+      beforeSeen: async () => {
+        await this.#launcher.takeDown(id);
       },
     });
     if (exit.wasOomKilled) this.#tell(ended, 'oom');
@@ -350,10 +356,11 @@ export class Life {
 
   async #erase(record: ContainerRecord, o: { withVolumes: boolean }): Promise<void> {
     const { exitCode } = record.state;
-    const removing = await this.#records.move(record, { status: 'removing', pid: 0 });
+    const intent = { status: 'removing', pid: 0, takesVolumes: o.withVolumes } as const;
+    const removing = await this.#records.move(record, intent);
     try {
       await this.#launcher.takeDown(record.id);
-      await this.#removeFiles(removing, o);
+      await this.#removal.removeFiles(removing, o);
       await this.#records.remove(removing);
     } catch (cause) {
       // `docker run --rm` waits for this and nothing else

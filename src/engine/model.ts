@@ -217,6 +217,8 @@ export interface ContainerState {
   oomKilled: boolean;
   /** Paused by the engine for a moment: a daemon that finds it so lets it run on. Never there unless it is paused. */
   isHeld?: boolean;
+  /** Its anonymous volumes go with it. Only there while it is being removed. */
+  takesVolumes?: boolean;
   /** RFC 3339 with nanoseconds; the zero time if never. */
   startedAt: string;
   finishedAt: string;

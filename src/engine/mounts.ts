@@ -2,7 +2,7 @@ import { mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { fail } from '../errors.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest } from './model.ts';
-import type { Volumes } from './volumes.ts';
+import type { VolumeRecord, Volumes } from './volumes.ts';
 
 /** A mount as the OCI runtime spec has it. */
 export interface BundleMount {
@@ -32,7 +32,7 @@ const bindModes = new Set([
 export async function mountPointsOf(
   config: ContainerConfig,
   hostConfig: HostConfig,
-  volumes: Pick<Volumes, 'ensure' | 'pathOf'>,
+  volumes: Pick<Volumes, 'pathOf'> & { ensure(name: string | undefined): Promise<VolumeRecord> },
 ): Promise<MountPoint[]> {
   const points = new Map<string, MountPoint>();
   const checkFree = (destination: string) => {

@@ -40,7 +40,9 @@ export class Recovery {
     if (needsRebuild) await images.rebuild(sidecars.images());
     else await images.mendCopies(sidecars.images());
     await sidecars.sweep(new Set((await recordsOf(store.table<ImageRecord>('images'))).map(({ id }) => id)));
-    const mounted = new Set(records.all().flatMap(({ mounts }) => mounts.flatMap(({ name }) => name ?? [])));
+    // what a removal has begun to take with it is nobody's any more
+    const users = records.all().filter(({ state }) => state.takesVolumes !== true);
+    const mounted = new Set(users.flatMap(({ mounts }) => mounts.flatMap(({ name }) => name ?? [])));
     await volumes.recover({ adoptOrphans: needsRebuild, mounted });
     // only now: what is not adopted yet would count as a leftover the next time
     if (needsRebuild) await store.commit([store.endRebuild()]);

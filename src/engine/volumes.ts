@@ -7,7 +7,7 @@ import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import type { Store } from '../store/store.ts';
-import type { Table } from '../store/tables.ts';
+import type { Change, Table } from '../store/tables.ts';
 import type { Events } from './events.ts';
 
 /** A volume of the `local` driver: a directory that outlives containers. */
@@ -51,10 +51,8 @@ export class Volumes {
     return records;
   }
 
-  /** The volume of this name, made if it is not there; without a name, a new anonymous one. */
-  async ensure(name: string | undefined): Promise<VolumeRecord> {
-    const isAnonymous = name === undefined;
-    const wanted = name ?? newId();
+  /** The volume of this name, made if it is not there. */
+  async ensure(wanted: string): Promise<VolumeRecord> {
     if (wanted.length < 2) {
       throw fail.badRequest(
         `create ${wanted}: volume name is too short, names should be at least two alphanumeric characters`,
@@ -67,13 +65,25 @@ export class Volumes {
     }
     const known = await this.#table.get(wanted);
     if (known !== undefined) return known;
-    await mkdir(this.pathOf(wanted), { recursive: true });
-    await syncDirectory(join(this.#root, wanted));
-    await syncDirectory(this.#root);
-    const record: VolumeRecord = { name: wanted, createdAt: nowText(), isAnonymous, labels: {}, options: {} };
+    const record = await this.#make(wanted, { isAnonymous: false });
     await this.#store.commit([this.#table.put(wanted, record)]);
-    this.#events.emit('volume', 'create', wanted, { driver: 'local' });
     return record;
+  }
+
+  /** A new volume without a name, for a container that is about to be: unless it is {@link kept} with it, a boot removes it. */
+  async prepare(): Promise<VolumeRecord> {
+    return this.#make(newId(), { isAnonymous: true });
+  }
+
+  /** What a commit needs to keep prepared volumes. */
+  kept(records: readonly VolumeRecord[]): Change[] {
+    return records.map((record) => this.#table.put(record.name, record));
+  }
+
+  /** Undoes {@link prepare}. */
+  async discard({ name }: VolumeRecord): Promise<void> {
+    await removeTree(join(this.#root, name));
+    this.#events.emit('volume', 'destroy', name, { driver: 'local' });
   }
 
   /** Fills a volume that is still empty with what the image has at its mount point (dockerd's copy-up). */
@@ -91,6 +101,14 @@ export class Volumes {
     await this.#store.commit([this.#table.remove(name)]);
     await removeTree(join(this.#root, name));
     this.#events.emit('volume', 'destroy', name, { driver: 'local' });
+  }
+
+  async #make(name: string, { isAnonymous }: { isAnonymous: boolean }): Promise<VolumeRecord> {
+    await mkdir(this.pathOf(name), { recursive: true });
+    await syncDirectory(join(this.#root, name));
+    await syncDirectory(this.#root);
+    this.#events.emit('volume', 'create', name, { driver: 'local' });
+    return { name, createdAt: nowText(), isAnonymous, labels: {}, options: {} };
   }
 
   /** Names of all anonymous volumes among these. */
