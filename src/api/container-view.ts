@@ -1,3 +1,4 @@
+import type { Health } from '../engine/health-rules.ts';
 import type { ContainerRecord, EndpointSettings, MountPoint } from '../engine/model.ts';
 import { humanDuration } from '../lib/human-duration.ts';
 import { shortId } from '../lib/ids.ts';
@@ -10,14 +11,14 @@ import type { Axes } from './versions.ts';
 
 /** The answer to `GET /containers/ID/json`. */
 export function inspectWire(view: ContainerView, o: { axes: Axes; execIds: readonly string[] }): Wire {
-  const { record, paths, sizes } = view;
+  const { record, health, paths, sizes } = view;
   const [path = '', ...args] = commandOf(record);
   const wire: Wire = {
     Id: record.id,
     Created: record.createdAt,
     Path: path,
     Args: args,
-    State: stateWire(record),
+    State: stateWire(record, health),
     Image: record.imageId,
     ResolvConfPath: paths.resolv,
     HostnamePath: paths.hostname,
@@ -50,7 +51,7 @@ export function inspectWire(view: ContainerView, o: { axes: Axes; execIds: reado
 }
 
 /** One element of the answer to `GET /containers/json`. */
-export function summaryWire({ record, imageName, sizes }: ContainerSummary, nowMs: number): Wire {
+export function summaryWire({ record, imageName, health, sizes }: ContainerSummary, nowMs: number): Wire {
   return {
     Id: record.id,
     Names: [`/${record.name}`],
@@ -66,7 +67,7 @@ export function summaryWire({ record, imageName, sizes }: ContainerSummary, nowM
     ...(sizes && sizes.rootBytes > 0 && { SizeRootFs: sizes.rootBytes }),
     Labels: record.config.labels,
     State: statusOf(record),
-    Status: statusText(record, nowMs),
+    Status: statusText(record, health, nowMs),
     HostConfig: { NetworkMode: record.hostConfig.networkMode },
     NetworkSettings: {
       Networks: Object.fromEntries(
@@ -95,12 +96,12 @@ function isUp({ state: { status } }: ContainerRecord): boolean {
 }
 
 /** The column `STATUS` of `docker ps`. */
-function statusText(record: ContainerRecord, nowMs: number): string {
+function statusText(record: ContainerRecord, health: Health | undefined, nowMs: number): string {
   const { state } = record;
   const ago = (time: string) => humanDuration(nowMs - millisOf(time));
   switch (statusOf(record)) {
     case 'running':
-      return `Up ${ago(state.startedAt)}`;
+      return `Up ${ago(state.startedAt)}${health ? ` (${healthText(health)})` : ''}`;
     case 'paused':
       return `Up ${ago(state.startedAt)} (Paused)`;
     case 'restarting':
@@ -116,7 +117,11 @@ function statusText(record: ContainerRecord, nowMs: number): string {
   }
 }
 
-function stateWire(record: ContainerRecord): Wire {
+function healthText({ status }: Health): string {
+  return status === 'starting' ? 'health: starting' : status;
+}
+
+function stateWire(record: ContainerRecord, health: Health | undefined): Wire {
   const { state } = record;
   return {
     Status: statusOf(record),
@@ -130,6 +135,20 @@ function stateWire(record: ContainerRecord): Wire {
     Error: state.error,
     StartedAt: state.startedAt,
     FinishedAt: state.finishedAt,
+    ...(health && { Health: healthWire(health) }),
+  };
+}
+
+function healthWire({ status, failingStreak, log }: Health): Wire {
+  return {
+    Status: status,
+    FailingStreak: failingStreak,
+    Log: log.map(({ start, end, exitCode, output }) => ({
+      Start: start,
+      End: end,
+      ExitCode: exitCode,
+      Output: output,
+    })),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { Health } from '../engine/health-rules.ts';
 import type { ContainerRecord } from '../engine/model.ts';
 import type { ImageConfig } from '../lib/image-config.ts';
 
@@ -11,6 +12,8 @@ export interface ContainerSummary {
   record: ContainerRecord;
   /** What the client named, or the image's ID once that name means another image. */
   imageName: string;
+  /** How its check finds it; absent where nothing is checked. */
+  health?: Health;
   /** Bytes of the container's own files, and of these with its image's. */
   sizes?: { rwBytes: number; rootBytes: number };
 }

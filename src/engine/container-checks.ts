@@ -71,14 +71,6 @@ export function checkLast(hostConfig: HostConfig): void {
     throw fail.host("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
 }
 
-/** Wishes that the engine cannot fulfil and that no container must fail for: a warning for each. */
-export function discardedWishes({ config }: Pick<CreateRequest, 'config'>): string[] {
-  const discarded: [string, boolean][] = [
-    ['Health checks are', !['NONE', undefined].includes(config.healthcheck?.test?.[0])],
-  ];
-  return discarded.flatMap(([wish, isWanted]) => (isWanted ? `${wish} not supported, and discarded.` : []));
-}
-
 function checkConfig(config: ContainerConfig): void {
   if (config.workingDir !== '' && !config.workingDir.startsWith('/')) {
     throw fail.badRequest(

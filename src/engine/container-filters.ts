@@ -27,7 +27,13 @@ const healths = ['starting', 'healthy', 'unhealthy', 'none'];
 /** The containers a list shows, newest first; `ancestors` are the images that the filter of this name means. Throws 400 or 404 for filters that make no sense. */
 export function selectContainers(
   all: readonly ContainerRecord[],
-  o: { isAll: boolean; limit: number; filters: Filters; ancestors: ReadonlySet<string> },
+  o: {
+    isAll: boolean;
+    limit: number;
+    filters: Filters;
+    ancestors: ReadonlySet<string>;
+    healthOf: (id: string) => string;
+  },
 ): ContainerRecord[] {
   const { filters } = o;
   for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
@@ -49,6 +55,7 @@ export function selectContainers(
         (exited.length === 0 ||
           (record.state.status === 'exited' && exited.includes(record.state.exitCode))) &&
         passes(filters, 'ancestor', () => o.ancestors.has(record.imageId)) &&
+        passes(filters, 'health', (wanted) => wanted === o.healthOf(record.id)) &&
         matches(record, filters),
     )
     .sort((a, b) => (createdNanos(b) > createdNanos(a) ? 1 : -1));
@@ -63,7 +70,6 @@ function matches(record: ContainerRecord, filters: Filters): boolean {
     passes(filters, 'status', (wanted) => status === wanted) &&
     passes(filters, 'id', (wanted) => record.id.startsWith(wanted)) &&
     passes(filters, 'name', (wanted) => nameMatches(record.name, wanted)) &&
-    passes(filters, 'health', (wanted) => wanted === 'none') &&
     passes(filters, 'is-task', (wanted) => wanted === 'false' || wanted === '0') &&
     passes(filters, 'network', (wanted) => isOn(record, wanted)) &&
     passes(filters, 'volume', (wanted) =>

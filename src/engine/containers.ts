@@ -5,13 +5,7 @@ import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
 import type { Change } from '../store/tables.ts';
-import {
-  type CreateRequest,
-  checkLast,
-  checkRequest,
-  discardedWishes,
-  type HostLimits,
-} from './container-checks.ts';
+import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './container-checks.ts';
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
@@ -19,6 +13,8 @@ import type { ContainerRecords } from './container-records.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
+import type { HealthChecks } from './health.ts';
+import type { Health } from './health-rules.ts';
 import type { Images } from './images.ts';
 import type { Launcher } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -40,6 +36,8 @@ export interface ContainerSummary {
   record: ContainerRecord;
   /** What the client named, or the image's ID once that name means another image. */
   imageName: string;
+  /** Absent where nothing is checked. */
+  health?: Health;
   sizes?: ContainerSizes;
 }
 
@@ -78,7 +76,6 @@ export class Containers {
         ...checked.warnings,
         ...checkPlatform(image, request, host.platform),
         ...damageWarnings(this.#parts.shelf.isSound(draft.diffIds), request.config.image),
-        ...discardedWishes(draft),
       ];
       const name = records.reserveName(id, request.name);
       const volumes = new NewVolumes(this.#parts.volumes);
@@ -110,7 +107,11 @@ export class Containers {
       this.#parts.images.find(name).catch(() => undefined),
     );
     const ancestors = new Set((await Promise.all(named)).flatMap((image) => image?.id ?? []));
-    const chosen = selectContainers(this.#parts.records.all(), { ...o, ancestors });
+    const chosen = selectContainers(this.#parts.records.all(), {
+      ...o,
+      ancestors,
+      healthOf: (id) => this.#parts.health.of(id)?.status ?? 'none',
+    });
     return Promise.all(chosen.map((record) => this.#summary(record, o.withSize)));
   }
 
@@ -178,7 +179,13 @@ export class Containers {
   async #summary(record: ContainerRecord, withSize: boolean): Promise<ContainerSummary> {
     const meant = await this.#parts.images.find(record.config.image).catch(() => undefined);
     const imageName = meant?.id === record.imageId ? record.config.image : record.imageId;
-    return { record, imageName, ...(withSize && { sizes: await this.#sizes(record) }) };
+    const health = this.#parts.health.of(record.id);
+    return {
+      record,
+      imageName,
+      ...(health && { health }),
+      ...(withSize && { sizes: await this.#sizes(record) }),
+    };
   }
 
   async #sizes(record: ContainerRecord): Promise<ContainerSizes> {
@@ -241,6 +248,7 @@ export interface ContainerParts {
   volumes: Volumes;
   launcher: Launcher;
   life: Life;
+  health: Pick<HealthChecks, 'of'>;
   events: Events;
   etc: EtcFiles;
   host: HostLimits;

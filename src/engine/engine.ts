@@ -30,6 +30,7 @@ import { DiskUsage } from './disk-usage.ts';
 import { EtcFiles } from './etc-files.ts';
 import { Events } from './events.ts';
 import { Execs } from './execs.ts';
+import { HealthChecks } from './health.ts';
 import { ImageArchives } from './image-archives.ts';
 import { Images } from './images.ts';
 import { Imports } from './imports.ts';
@@ -226,10 +227,21 @@ export class Engine implements AsyncDisposable {
       defaults: o.containers,
       log,
     });
+    const health = disposal.use(
+      HealthChecks.open({
+        records,
+        runtime,
+        launcher,
+        events,
+        execRoot: o.execRoot,
+        defaults: o.containers.security,
+        log,
+      }),
+    );
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
     const removal = new ContainerRemoval({ records, launcher, readers, volumes });
     const life = disposal.use(
-      new Life({ records, launcher, runtime, streams, waiters, events, removal, log }),
+      new Life({ records, launcher, runtime, streams, waiters, events, health, removal, log }),
     );
     const containers = new Containers({
       records,
@@ -238,6 +250,7 @@ export class Engine implements AsyncDisposable {
       volumes,
       launcher,
       life,
+      health,
       events,
       etc,
       host,
@@ -364,6 +377,7 @@ export class Engine implements AsyncDisposable {
     });
     await engine.#recovery.run();
     life.watch();
+    health.recover();
     return engine;
   }
 

@@ -4,6 +4,7 @@ import type { Runtime } from '../runtime/runtime.ts';
 import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
+import type { HealthChecks } from './health.ts';
 import type { ContainerRecord } from './model.ts';
 
 /** Pauses containers: for a user until further notice, or for as long as something needs their files to hold still. */
@@ -11,6 +12,7 @@ export class Freezer {
   readonly #records: ContainerRecords;
   readonly #runtime: Pick<Runtime, 'pause' | 'resume'>;
   readonly #events: Events;
+  readonly #health: Pick<HealthChecks, 'halt' | 'resume'>;
   readonly #locks: Locks;
 
   /** `locks` are those of the containers' life. */
@@ -18,11 +20,13 @@ export class Freezer {
     records: ContainerRecords;
     runtime: Pick<Runtime, 'pause' | 'resume'>;
     events: Events;
+    health: Pick<HealthChecks, 'halt' | 'resume'>;
     locks: Locks;
   }) {
     this.#records = o.records;
     this.#runtime = o.runtime;
     this.#events = o.events;
+    this.#health = o.health;
     this.#locks = o.locks;
   }
 
@@ -31,7 +35,7 @@ export class Freezer {
     const record = this.#current(id);
     if (record.state.status === 'paused') throw fail.alreadyPaused(id);
     if (!isRunning(record)) throw fail.notRunning(id);
-    await this.#runtime.pause(id);
+    await this.#freeze(record);
     this.#tell(await this.#records.move(record, { status: 'paused' }), 'pause');
   }
 
@@ -59,7 +63,7 @@ export class Freezer {
     if (record.state.status !== 'running') return undefined;
     const held = await this.#records.move(record, { status: 'paused', isHeld: true });
     try {
-      await this.#runtime.pause(id);
+      await this.#freeze(record);
     } catch (cause) {
       await this.#records.move(held, { status: 'running' });
       throw cause;
@@ -75,9 +79,22 @@ export class Freezer {
     if (record?.state.isHeld === true) await this.#resume(record);
   }
 
+  /** Nobody asks a container that stands still how it is. */
+  async #freeze(record: ContainerRecord): Promise<void> {
+    await this.#health.halt(record.id);
+    try {
+      await this.#runtime.pause(record.id);
+    } catch (cause) {
+      this.#health.resume(record);
+      throw cause;
+    }
+  }
+
   async #resume(record: ContainerRecord): Promise<void> {
     await this.#runtime.resume(record.id);
-    this.#tell(await this.#records.move(record, { status: 'running' }), 'unpause');
+    const running = await this.#records.move(record, { status: 'running' });
+    this.#health.resume(running);
+    this.#tell(running, 'unpause');
   }
 
   #current(id: string): ContainerRecord {

@@ -11,6 +11,7 @@ import type { ContainerRemoval } from './container-removal.ts';
 import { endProcess, SIGKILL, stopSignalOf } from './ending.ts';
 import type { Events } from './events.ts';
 import { Freezer } from './freezer.ts';
+import type { HealthChecks } from './health.ts';
 import { disconnectedEndpoints, type Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
 import { wantsRestart } from './restart-policy.ts';
@@ -41,6 +42,7 @@ export class Life {
   readonly #streams: Streams;
   readonly #waiters: Waiters;
   readonly #events: Events;
+  readonly #health: Pick<HealthChecks, 'begin' | 'halt' | 'forget'>;
   readonly #removal: Pick<ContainerRemoval, 'removeFiles'>;
   readonly #log: Log;
   readonly #locks = new Locks();
@@ -59,6 +61,7 @@ export class Life {
     streams: Streams;
     waiters: Waiters;
     events: Events;
+    health: Pick<HealthChecks, 'begin' | 'resume' | 'halt' | 'forget'>;
     removal: Pick<ContainerRemoval, 'removeFiles'>;
     log: Log;
   }) {
@@ -68,6 +71,7 @@ export class Life {
     this.#streams = o.streams;
     this.#waiters = o.waiters;
     this.#events = o.events;
+    this.#health = o.health;
     this.#removal = o.removal;
     this.#log = o.log;
     this.freezer = new Freezer({ ...o, locks: this.#locks });
@@ -200,6 +204,7 @@ export class Life {
         ...launched,
         state: { ...starting.state, status: 'running', pid, exitCode: 0, startedAt: nowText() },
       });
+      this.#health.begin(running);
       tellNetworks(this.#events, running, 'connect');
       this.#tell(running, 'start');
     } catch (cause) {
@@ -264,6 +269,7 @@ export class Life {
     // the record first, as with the run goes what tells its exit code; a boot takes down what is left of one that is over
     const ended = await this.#records.update(over, {
       beforeSeen: async () => {
+        await this.#health.halt(id);
         await this.#launcher.takeDown(id);
       },
     });
@@ -369,6 +375,7 @@ export class Life {
     }
     this.#streams.dismiss(record.id);
     this.#restarts.forget(record.id);
+    this.#health.forget(record.id);
     this.#tell(removing, 'destroy');
     this.#waiters.removed(record.id, { exitCode });
   }

@@ -6,6 +6,8 @@ import { codeOf } from '../errors.ts';
 /** What a process is known by in /proc/PID/stat; times are in clock ticks since boot. */
 interface Stat {
   readonly state: string;
+  readonly parent: number;
+  readonly session: number;
   readonly startTicks: number;
 }
 
@@ -20,7 +22,12 @@ function readStat(pid: number): Stat | undefined {
   }
   // the name, in parentheses, may itself hold spaces and parentheses
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0] ?? '', startTicks: Number(fields[19]) };
+  return {
+    state: fields[0] ?? '',
+    parent: Number(fields[1]),
+    session: Number(fields[3]),
+    startTicks: Number(fields[19]),
+  };
 }
 
 /**
@@ -36,6 +43,23 @@ export function isAlive(pid: number, startTicks?: number): boolean {
   const stat = readStat(pid);
   if (stat === undefined || stat.state === 'Z' || stat.state === 'X') return false;
   return startTicks === undefined || stat.startTicks === startTicks;
+}
+
+/**
+ * Those of `pids` that a process has brought about: it, its descendants, and whoever is in its session, which is what
+ * is left of a family whose parents have died. Dead ones do not count.
+ */
+export function familyOf(root: number, pids: readonly number[]): number[] {
+  const alive = pids.flatMap((pid) => {
+    const stat = readStat(pid);
+    return stat === undefined || stat.state === 'Z' || stat.state === 'X' ? [] : [{ pid, ...stat }];
+  });
+  const family = new Set([root]);
+  for (let size = 0; size < family.size; ) {
+    size = family.size;
+    for (const { pid, parent, session } of alive) if (session === root || family.has(parent)) family.add(pid);
+  }
+  return alive.map(({ pid }) => pid).filter((pid) => family.has(pid));
 }
 
 /** Sends a signal to one process; false if it is gone, or no longer the one that began at `startTicks`. */

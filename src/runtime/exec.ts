@@ -12,8 +12,11 @@ import { isRunning } from './exits.ts';
 import type { OciRuntime } from './runtimes.ts';
 import { type OciProcess, type OciSpec, ociProcess, type ProcessSpec } from './spec.ts';
 
+/** What one more process in a container is told; the rest it has from the container's own. */
+export type ExecProcess = Omit<ProcessSpec, 'isStdinOnce' | 'oomScoreAdj' | 'rlimits'>;
+
 /** One more process in a running container. */
-export interface ExecSpec extends Omit<ProcessSpec, 'isStdinOnce' | 'oomScoreAdj' | 'rlimits'> {
+export interface ExecSpec extends ExecProcess {
   readonly containerId: string;
   readonly execId: string;
   /** Nobody will attach: what it writes goes nowhere. */
@@ -49,7 +52,7 @@ export async function startExec(
   const directory = container.bundle.execDirectory(spec.execId);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const processPath = join(directory, 'process.json');
-  writeFileSync(processPath, JSON.stringify(processOf(container.bundle, spec)), { mode: 0o600 });
+  writeFileSync(processPath, JSON.stringify(execProcess(container.bundle, spec)), { mode: 0o600 });
   const keepsStdinOpen = spec.terminal; // its end would take the terminal's input away from later clients
   const monitor = Monitor.launch(
     parts.conmonPath,
@@ -96,7 +99,7 @@ async function attach(
 }
 
 /** Like the container's own process in whatever the request does not say. */
-function processOf(bundle: Bundle, spec: ExecSpec): OciProcess {
+export function execProcess(bundle: Bundle, spec: ExecProcess): OciProcess {
   const config: Partial<OciSpec> = JSON.parse(readText(bundle.path('config.json')) ?? '{}');
   const { oomScoreAdj, apparmorProfile, rlimits = [] } = config.process ?? {};
   return {

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
 import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
-import { hasAppArmor, hasSeccomp, kernelVersion, platform } from '../host/facts.ts';
 import { removeTree } from '../host/files.ts';
 import { isAlive, signalProcess } from '../host/processes.ts';
 import type { Log } from '../lib/log.ts';
@@ -14,13 +13,15 @@ import { Bundle, bundlesOf, monitorCgroupOf, type ProcessId, processId, type Run
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { devicesOf } from './devices.ts';
-import { type ExecSpec, type RunningExec, startExec } from './exec.ts';
+import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
+import { type ProbeLimits, type ProbeResult, runProbe } from './probe.ts';
 import { type BundleResources, ociResources } from './resources.ts';
 import { type MonitorLog, RunningLogs } from './running-logs.ts';
 import { findProgram, type OciRuntime, type RuntimeChoice, Runtimes } from './runtimes.ts';
 import { type BundleSpec, cgroupOf, ociSpec, type SpecHost } from './spec.ts';
+import { specHost } from './spec-host.ts';
 
 export type { ContainerExit } from './exits.ts';
 
@@ -273,6 +274,11 @@ export class Runtime implements AsyncDisposable {
     return startExec(parts, this.#known(spec.containerId), spec);
   }
 
+  /** Runs a short process in a container that nobody attaches to, one at a time in each. Throws as {@link exec} does. */
+  async probe(id: string, spec: ExecProcess, limits: ProbeLimits): Promise<ProbeResult> {
+    return runProbe({ ...this.#known(id), pids: () => this.pids(id) }, spec, limits);
+  }
+
   /** Lets go of all connections; containers run on. Safe twice. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#exits[Symbol.dispose]();
@@ -391,20 +397,4 @@ async function empty(list: () => Promise<ProcessId[]>, { isKilling }: { isKillin
     if (isKilling) for (const { pid, startTicks } of processes) signalProcess(pid, 'SIGKILL', startTicks);
     await sleep(LOOK_MS);
   }
-}
-
-/** dockerd lets processes in a network namespace of their own open any port, and ping, without a capability. */
-function specHost(cgroups: CgroupLayout): SpecHost {
-  const wanted = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
-  const networkSysctls = Object.entries(wanted).filter(([name]) =>
-    existsSync(`/proc/sys/${name.replaceAll('.', '/')}`),
-  );
-  return {
-    architecture: platform().architecture,
-    kernel: kernelVersion(),
-    hasSeccomp: hasSeccomp(),
-    hasAppArmor: hasAppArmor(),
-    cgroupVersion: cgroups.version,
-    networkSysctls: Object.fromEntries(networkSysctls),
-  };
 }

@@ -11,7 +11,8 @@ import { withResolvers } from '../../src/lib/promises.ts';
 import { nowText } from '../../src/lib/time.ts';
 import type { BridgeEndpoint, BridgeNetwork, ConnectRequest } from '../../src/network/bridge.ts';
 import { Attachment } from '../../src/runtime/attach.ts';
-import type { ExecSpec, RunningExec } from '../../src/runtime/exec.ts';
+import type { ExecProcess, ExecSpec, RunningExec } from '../../src/runtime/exec.ts';
+import type { ProbeLimits, ProbeResult } from '../../src/runtime/probe.ts';
 import type { ContainerExit, FoundContainer, Runtime } from '../../src/runtime/runtime.ts';
 import type { BundleSpec } from '../../src/runtime/spec.ts';
 
@@ -138,6 +139,13 @@ type RuntimeShape = Pick<
   Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>
 >;
 
+const wellAnswer: ProbeResult = {
+  exitCode: 0,
+  output: Buffer.alloc(0),
+  isTruncated: false,
+  isTimedOut: false,
+};
+
 /** Runs containers in a {@link FakeKernel}. One per life of the daemon. */
 export class FakeRuntime implements RuntimeShape {
   readonly defaultName = 'crun';
@@ -263,6 +271,14 @@ export class FakeRuntime implements RuntimeShape {
       });
       return { pid: this.#kernel.newPid(), exit, attachment, resize() {} };
     });
+  }
+
+  /** How the next probes end; well, unless a test says otherwise. */
+  answer = async (_spec: ExecProcess, _limits: ProbeLimits): Promise<ProbeResult> => wellAnswer;
+
+  async probe(id: string, spec: ExecProcess, limits: ProbeLimits): Promise<ProbeResult> {
+    this.#known(id);
+    return this.answer(spec, limits);
   }
 
   #known(id: string): Process {

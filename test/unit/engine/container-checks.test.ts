@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkRequest, discardedWishes, type HostLimits } from '../../../src/engine/container-checks.ts';
+import { checkRequest, type HostLimits } from '../../../src/engine/container-checks.ts';
 import type { ContainerConfig, HostConfig } from '../../../src/engine/model.ts';
 import { createRequest, everyLimit, plainDefaults } from '../../support/container-requests.ts';
 
@@ -127,15 +127,6 @@ test("what is not, in dockerd's words", () => {
   ];
   for (const [hostConfig, config, message, status = 400] of cases)
     assert.throws(() => check(hostConfig, config), { message, status }, message);
-});
-
-test('what cannot be had is told, one by one, and not refused', () => {
-  const discarded = (hostConfig: Partial<HostConfig>, config: Partial<ContainerConfig> = {}) =>
-    discardedWishes(createRequest({ hostConfig, config }));
-  assert.deepEqual(discarded({}, { healthcheck: { test: ['NONE'] } }), []);
-  assert.deepEqual(discarded({}, { healthcheck: { test: ['CMD', 'true'] } }), [
-    'Health checks are not supported, and discarded.',
-  ]);
 });
 
 test('of several faults the first in order is told: conflicts, the container, the host', () => {

@@ -55,6 +55,7 @@ const select = (
     limit: o.limit ?? 0,
     filters: new Map(Object.entries(filters)),
     ancestors: new Set(o.ancestors),
+    healthOf: (id) => (all.find((record) => record.id === id)?.name === 'held' ? 'healthy' : 'none'),
   }).map(({ name }) => name);
 
 test('what has a process or is about to have one again is shown, newest first; with all or a limit the rest too', () => {
@@ -87,7 +88,7 @@ test('each filter', () => {
     [{ publish: ['80'] }, ['web']],
     [{ publish: ['53/udp'] }, []],
     [{ health: ['none'], name: ['web'] }, ['web']],
-    [{ health: ['healthy'] }, []],
+    [{ health: ['healthy'] }, ['held']],
     [{ 'is-task': ['true'] }, []],
   ];
   for (const [filters, expected] of cases)
