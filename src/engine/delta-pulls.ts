@@ -7,6 +7,7 @@ import { familiarString, type Reference } from '../lib/reference.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LayerRecord, LeaseRecord } from '../store/records.ts';
 import type { Table } from '../store/tables.ts';
+import { BadDeltas, type DeltaUse } from './bad-deltas.ts';
 import { noteDamage } from './base-damage.ts';
 import { type Bases, ownLayers } from './bases.ts';
 import { type DeltaCandidate, DeltaChoice, type DeltaMode, type DeltaWishes } from './delta-choice.ts';
@@ -69,6 +70,7 @@ export class DeltaPulls {
   readonly #log: Log;
   /** By layer: who wants one at the same time waits, and finds it here. */
   readonly #turns = new Locks();
+  readonly #bad = new BadDeltas();
 
   constructor(o: {
     registry: Pick<Registry, 'deltas' | 'blob'>;
@@ -162,10 +164,15 @@ export class DeltaPulls {
     return { made, fetchedBytes, ...(baseId && { baseId }), ...(whyNot !== undefined && { whyNot }) };
   }
 
-  /** Smallest first; none, and a reason, where there are none. */
+  /** Smallest first, without those that are known to be bad; none, and a reason, where there are none. */
   async #candidates(pull: DeltaPull, remote: RemoteImage, reasons: Set<string>): Promise<DeltaCandidate[]> {
     try {
-      return await this.#choice.candidates(pull, remote);
+      const candidates = await this.#choice.candidates(pull, remote);
+      return candidates.filter((candidate) => {
+        const reason = this.#bad.reason(useOf(candidate, remote));
+        if (reason !== undefined) reasons.add(reason);
+        return reason === undefined;
+      });
     } catch (cause) {
       pull.signal.throwIfAborted();
       if (codeOf(cause) !== 'NO_DELTA')
@@ -224,6 +231,7 @@ export class DeltaPulls {
       return { layers: [], failure: cause, fetchedBytes: 0 };
     });
     const { layers, failure } = result;
+    this.#bad.note(useOf(trial, remote), failure);
     const bytes = failure === undefined ? result.fetchedBytes : Math.max(0, come - trial.keptBytes);
     const readBytes = failure === undefined ? delta.blob.size : come;
     report.ended(readBytes, new Set(layers.map(({ diffId }) => diffId)));
@@ -257,6 +265,10 @@ export class DeltaPulls {
     await noteDamage(result.failure, ownLayers(base), { shelf: this.#shelf, log: this.#log });
     return result;
   }
+}
+
+function useOf({ delta, base }: DeltaCandidate, { manifestDigest }: RemoteImage): DeltaUse {
+  return { blob: delta.blob.digest, targetManifest: manifestDigest, baseId: base.id };
 }
 
 function sizeOf(layers: readonly LayerDescriptor[]): number {

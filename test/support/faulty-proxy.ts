@@ -17,7 +17,7 @@ import {
   request,
   type ServerResponse,
 } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What goes wrong. Bytes are those of the response's body, counted anew for each response. */
@@ -85,6 +85,8 @@ export interface FaultyProxy extends AsyncDisposable {
   fault(rule: FaultRule): void;
   /** Takes all faults away, and forgets the requests. */
   reset(): void;
+  /** Closes the connections of answers for such paths that are under way. */
+  hangUp(path: RegExp): void;
   /** The requests for paths like this. */
   seen(path: RegExp): SeenRequest[];
 }
@@ -93,6 +95,7 @@ export interface FaultyProxy extends AsyncDisposable {
 export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
   const rules: { rule: FaultRule; met: number }[] = [];
   const requests: (SeenRequest & { sentBytes: number })[] = [];
+  const underWay = new Set<{ path: string; socket: Socket }>();
 
   const faultFor = (method: string, path: string, headers: IncomingHttpHeaders): Fault | undefined => {
     for (const entry of rules) {
@@ -110,6 +113,9 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
     const fault = faultFor(method, path, headers);
     const seen = { method, path, headers, port: socket.remotePort, fault: fault?.kind, sentBytes: 0 };
     requests.push(seen);
+    const answer = { path, socket };
+    underWay.add(answer);
+    response.once('close', () => underWay.delete(answer));
     const onSent = (bytes: number) => {
       seen.sentBytes += bytes;
     };
@@ -125,6 +131,9 @@ export async function startFaultyProxy(upstream: string): Promise<FaultyProxy> {
     reset: () => {
       rules.length = 0;
       requests.length = 0;
+    },
+    hangUp: (wanted) => {
+      for (const { path, socket } of underWay) if (wanted.test(path)) socket.destroy();
     },
     seen: (path) => requests.filter((seen) => path.test(seen.path)),
     [Symbol.asyncDispose]: async () => {
