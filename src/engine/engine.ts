@@ -227,22 +227,14 @@ export class Engine implements AsyncDisposable {
       defaults: o.containers,
       log,
     });
+    const { security } = o.containers;
+    const common = { records, launcher, events, log };
     const health = disposal.use(
-      HealthChecks.open({
-        records,
-        runtime,
-        launcher,
-        events,
-        execRoot: o.execRoot,
-        defaults: o.containers.security,
-        log,
-      }),
+      HealthChecks.open({ ...common, runtime, execRoot: o.execRoot, defaults: security }),
     );
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
-    const removal = new ContainerRemoval({ records, launcher, readers, volumes });
-    const life = disposal.use(
-      new Life({ records, launcher, runtime, streams, waiters, events, health, removal, log }),
-    );
+    const removal = new ContainerRemoval({ ...common, readers, volumes, streams, health, waiters });
+    const life = disposal.use(new Life({ ...common, runtime, streams, waiters, health, removal }));
     const containers = new Containers({
       records,
       images,

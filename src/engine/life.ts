@@ -21,7 +21,7 @@ import type { Ending, Waiters } from './waiters.ts';
 
 const DEFAULT_STOP_SECONDS = 10;
 
-type LifeRuntime = Pick<Runtime, 'start' | 'signal' | 'pause' | 'resume' | 'attach' | 'onExit'>;
+type LifeRuntime = Pick<Runtime, 'start' | 'signal' | 'pause' | 'resume' | 'attach' | 'onExit' | 'onOom'>;
 
 /** A container that is about to be signalled, and its exit, waited for since before anyone could miss it. */
 interface Target {
@@ -42,8 +42,8 @@ export class Life {
   readonly #streams: Streams;
   readonly #waiters: Waiters;
   readonly #events: Events;
-  readonly #health: Pick<HealthChecks, 'begin' | 'halt' | 'forget'>;
-  readonly #removal: Pick<ContainerRemoval, 'removeFiles'>;
+  readonly #health: Pick<HealthChecks, 'begin' | 'halt'>;
+  readonly #removal: Pick<ContainerRemoval, 'erase'>;
   readonly #log: Log;
   readonly #locks = new Locks();
   readonly freezer: Freezer;
@@ -61,8 +61,8 @@ export class Life {
     streams: Streams;
     waiters: Waiters;
     events: Events;
-    health: Pick<HealthChecks, 'begin' | 'resume' | 'halt' | 'forget'>;
-    removal: Pick<ContainerRemoval, 'removeFiles'>;
+    health: Pick<HealthChecks, 'begin' | 'resume' | 'halt'>;
+    removal: Pick<ContainerRemoval, 'erase'>;
     log: Log;
   }) {
     this.#records = o.records;
@@ -79,20 +79,26 @@ export class Life {
 
   /** From here on exits are acted upon; called once, after the past has been settled. */
   watch(): void {
-    this.#unwatch = this.#runtime.onExit((exit) => {
-      this.#onExit(exit).catch((err) =>
-        this.#log.error({ container: exit.id, err }, 'exit could not be recorded'),
-      );
-    });
+    const lost = (id: string) => (err: unknown) =>
+      this.#log.error({ container: id, err }, 'what happened to a container could not be recorded');
+    const unwatch = [
+      this.#runtime.onExit((exit) => void this.#onExit(exit).catch(lost(exit.id))),
+      this.#runtime.onOom((id) => void this.#onOom(id).catch(lost(id))),
+    ];
+    this.#unwatch = () => {
+      for (const stop of unwatch) stop();
+    };
   }
 
   /** Starts a container; false if it already runs. */
   async start(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<boolean> {
     await using _lock = await this.#locks.hold(id, signal ? { signal } : {});
     const record = this.#current(id);
-    if (record.state.status === 'paused') throw fail.startPaused();
-    if (record.state.status === 'removing' || this.#removing.has(id)) throw fail.startRemoved();
-    if (isRunning(record)) return false;
+    const { status } = record.state;
+    if (status === 'paused') throw fail.startPaused();
+    if (status === 'removing' || status === 'dead' || this.#removing.has(id)) throw fail.startRemoved();
+    // one between two runs counts as running, as under dockerd: its next run is on the way
+    if (isRunning(record) || status === 'restarting') return false;
     this.#restarts.forget(id);
     await this.#launch({ ...record, isStoppedByUser: false, restartCount: 0 });
     return true;
@@ -243,6 +249,14 @@ export class Life {
     await this.#recordExit(record, exit, { mayRestart: true });
   }
 
+  /** The kernel has killed one of its processes for want of memory; the container may go on without it. */
+  async #onOom(id: string): Promise<void> {
+    await using _lock = await this.#locks.hold(id);
+    const record = this.#records.get(id);
+    if (record === undefined || !isRunning(record) || record.state.oomKilled) return;
+    this.#tell(await this.#records.move(record, { oomKilled: true }), 'oom');
+  }
+
   async #recordExit(
     record: ContainerRecord,
     exit: ContainerExit,
@@ -257,12 +271,13 @@ export class Life {
       ...record,
       endpoints: disconnectedEndpoints(record.endpoints),
       ports: {},
+      restartCount: record.restartCount + (restarts ? 1 : 0),
       state: {
         ...record.state,
         status: restarts ? 'restarting' : 'exited',
         pid: 0,
         exitCode: exit.exitCode,
-        oomKilled: exit.wasOomKilled,
+        oomKilled: record.state.oomKilled || exit.wasOomKilled,
         finishedAt: exit.at,
       },
     };
@@ -273,8 +288,8 @@ export class Life {
         await this.#launcher.takeDown(id);
       },
     });
-    if (exit.wasOomKilled) this.#tell(ended, 'oom');
-    this.#tell(ended, 'die', { exitCode: String(exit.exitCode) });
+    if (exit.wasOomKilled && !record.state.oomKilled) this.#tell(ended, 'oom');
+    this.#tell(ended, 'die', { exitCode: String(exit.exitCode), execDuration: ranSeconds(ended) });
     tellNetworks(this.#events, record, 'disconnect');
     this.#waiters.ended(id, { exitCode: exit.exitCode }, { isFinal: !restarts });
     if (restarts) this.#scheduleRun(ended);
@@ -295,7 +310,7 @@ export class Life {
     await using _lock = await this.#locks.hold(id);
     const record = this.#records.get(id);
     if (record?.state.status !== 'restarting' || this.#isClosing) return;
-    await this.#launch({ ...record, restartCount: record.restartCount + 1 });
+    await this.#launch(record);
   }
 
   /**
@@ -308,6 +323,7 @@ export class Life {
     const record = this.#records.get(id);
     const giveUp = new AbortController();
     if (record?.state.status === 'restarting') {
+      if (!isStop) return { record, giveUp }; // nobody is there to hear it
       this.#restarts.cancel(id);
       await this.#records.update({
         ...record,
@@ -361,23 +377,8 @@ export class Life {
   }
 
   async #erase(record: ContainerRecord, o: { withVolumes: boolean }): Promise<void> {
-    const { exitCode } = record.state;
-    const intent = { status: 'removing', pid: 0, takesVolumes: o.withVolumes } as const;
-    const removing = await this.#records.move(record, intent);
-    try {
-      await this.#launcher.takeDown(record.id);
-      await this.#removal.removeFiles(removing, o);
-      await this.#records.remove(removing);
-    } catch (cause) {
-      // `docker run --rm` waits for this and nothing else
-      this.#waiters.stuck(record.id, { exitCode, error: messageOf(cause) });
-      throw cause;
-    }
-    this.#streams.dismiss(record.id);
+    await this.#removal.erase(record, o);
     this.#restarts.forget(record.id);
-    this.#health.forget(record.id);
-    this.#tell(removing, 'destroy');
-    this.#waiters.removed(record.id, { exitCode });
   }
 
   #current(id: string): ContainerRecord {
@@ -389,4 +390,9 @@ export class Life {
   #tell(record: ContainerRecord, action: string, more?: Readonly<Record<string, string>>): void {
     tellContainer(this.#events, record, action, more);
   }
+}
+
+/** Whole seconds. */
+function ranSeconds({ state }: ContainerRecord): string {
+  return String(Math.trunc((Date.parse(state.finishedAt) - Date.parse(state.startedAt)) / 1000));
 }

@@ -58,7 +58,7 @@ export class Recovery {
     const endpoints: BridgeEndpoint[] = [];
     const ended: [ContainerRecord, ContainerExit][] = [];
     for (const record of records.all()) {
-      if (record.state.status === 'removing') continue;
+      if (isGoing(record)) continue;
       await this.#each(record.id, async () => {
         const alive = await this.#adopt(record);
         if (alive === undefined) {
@@ -78,8 +78,7 @@ export class Recovery {
     for (const record of records.all()) {
       // what removes itself has had its run, or has lost the client that was about to start it
       const isSpent = record.hostConfig.autoRemove && !isRunning(record);
-      if (record.state.status === 'removing' || isSpent)
-        await this.#each(record.id, () => this.#o.life.settleRemoval(record));
+      if (isGoing(record) || isSpent) await this.#each(record.id, () => this.#o.life.settleRemoval(record));
     }
   }
 
@@ -194,6 +193,11 @@ export class Recovery {
       });
     }
   }
+}
+
+/** Its removal has begun, and perhaps failed. */
+function isGoing({ state }: ContainerRecord): boolean {
+  return state.status === 'removing' || state.status === 'dead';
 }
 
 /** Everything that has a past. */

@@ -33,6 +33,8 @@ interface Watched {
   readonly bundle: Bundle;
   readonly facts: RunFacts;
   isOrphan: boolean;
+  /** That a process of it was killed for want of memory has been told. */
+  isOomTold: boolean;
 }
 
 /**
@@ -44,6 +46,7 @@ export class Exits implements Disposable {
   readonly directory: string;
   readonly #log: Log;
   readonly #listeners = new Set<(exit: ContainerExit) => void>();
+  readonly #oomListeners = new Set<(id: string) => void>();
   readonly #watched = new Map<string, Watched>();
   /** What happened before there was a listener. */
   #unheard: ContainerExit[] = [];
@@ -78,9 +81,15 @@ export class Exits implements Disposable {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Tells, once per run, of a container in which the kernel has killed a process for want of memory. */
+  onOom(listener: (id: string) => void): () => void {
+    this.#oomListeners.add(listener);
+    return () => this.#oomListeners.delete(listener);
+  }
+
   /** From now on the end of this run is told. */
   watch(bundle: Bundle, facts: RunFacts): void {
-    this.#watched.set(bundle.id, { bundle, facts, isOrphan: false });
+    this.#watched.set(bundle.id, { bundle, facts, isOrphan: false, isOomTold: false });
     this.#timer ??= setInterval(() => this.#lookAtAll(), POLL_MS).unref();
     this.look(bundle.id);
   }
@@ -121,12 +130,16 @@ export class Exits implements Disposable {
     this.#watcher = undefined;
     clearInterval(this.#timer);
     this.#listeners.clear();
+    this.#oomListeners.clear();
     this.#watched.clear();
   }
 
   #lookAtAll(): void {
-    for (const [id, { facts, isOrphan }] of this.#watched) {
-      if (isOrphan || !isRunning(facts.monitor)) this.look(id);
+    for (const [id, watched] of this.#watched) {
+      if (watched.isOrphan || !isRunning(watched.facts.monitor)) this.look(id);
+      if (watched.isOomTold || !existsSync(watched.bundle.path('oom'))) continue;
+      watched.isOomTold = true;
+      for (const listener of this.#oomListeners) listener(id);
     }
   }
 

@@ -1,21 +1,20 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fail } from '../errors.ts';
-import { type CgroupLayout, cgroupPids, removeCgroup } from '../host/cgroup.ts';
+import { type CgroupLayout, cgroupPids } from '../host/cgroup.ts';
 import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
 import { removeTree } from '../host/files.ts';
-import { isAlive, signalProcess } from '../host/processes.ts';
 import type { Log } from '../lib/log.ts';
 import { defaultProfile, ensureDefaultProfile } from './apparmor.ts';
 import { Attachment } from './attach.ts';
-import { Bundle, bundlesOf, monitorCgroupOf, type ProcessId, processId, type RunFacts } from './bundle.ts';
+import { Bundle, bundlesOf, monitorCgroupOf, processId, type RunFacts } from './bundle.ts';
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { devicesOf } from './devices.ts';
 import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
+import { removeLeft } from './leftovers.ts';
 import { type ProbeLimits, type ProbeResult, runProbe } from './probe.ts';
 import { type BundleResources, ociResources } from './resources.ts';
 import { type MonitorLog, RunningLogs } from './running-logs.ts';
@@ -31,10 +30,6 @@ export interface FoundContainer {
   /** As the host numbers it; 0 for one that has stopped. */
   readonly pid: number;
 }
-
-/** What a process has to end in: by itself, or once it is killed. */
-const EMPTY_MS = 2000;
-const LOOK_MS = 5;
 
 /**
  * Runs containers, by conmon and an OCI runtime. Both outlive the daemon, as does everything about a run: it is in the
@@ -228,6 +223,11 @@ export class Runtime implements AsyncDisposable {
     });
   }
 
+  /** Tells, once per run, of a container in which the kernel has killed a process for want of memory. */
+  onOom(listener: (id: string) => void): () => void {
+    return this.#exits.onOom(listener);
+  }
+
   /** Removes a run, killing what is alive: process, cgroups, monitor, files. Absent is fine. */
   async delete(id: string): Promise<void> {
     const bundle = new Bundle(this.#execRoot, id);
@@ -236,7 +236,7 @@ export class Runtime implements AsyncDisposable {
     if (facts?.container !== undefined && existsSync(bundle.path('paused')))
       await this.#runtimes.get(facts.runtime).call('resume', id); // a frozen process cannot die
     for (const runtime of this.#makersOf(id, facts)) await runtime.call('delete', '--force', id);
-    if (facts !== undefined) await this.#removeLeft(facts);
+    if (facts !== undefined) await removeLeft(this.#cgroups, facts);
     await (await this.#attachments.get(id))?.drain();
     await this.#logs.end(id);
     this.#exits.forget(bundle); // the monitor of one that was killed just now has written once more
@@ -372,29 +372,5 @@ export class Runtime implements AsyncDisposable {
     return this.#runtimes
       .all()
       .filter(({ name }) => name === facts?.runtime || existsSync(join(this.#execRoot, 'oci', name, id)));
-  }
-
-  /** What a runtime may leave: processes in its cgroup (where the container had no pid namespace), monitors, cgroups. */
-  async #removeLeft({ cgroup, monitor }: RunFacts): Promise<void> {
-    const alive = async (group: string) =>
-      (await cgroupPids(this.#cgroups, group)).filter((pid) => isAlive(pid)).map((pid) => ({ pid }));
-    await empty(() => alive(cgroup), { isKilling: true });
-    const monitorCgroup = monitorCgroupOf(cgroup);
-    const monitors = async () => [...(await alive(monitorCgroup)), ...(isRunning(monitor) ? [monitor] : [])];
-    // they end by themselves, once they have handed on the last output and the exit code
-    await empty(monitors, { isKilling: false });
-    await empty(monitors, { isKilling: true });
-    await removeCgroup(this.#cgroups, cgroup);
-    await removeCgroup(this.#cgroups, monitorCgroup);
-  }
-}
-
-/** Waits until there are no more of these processes, for two seconds at most; killing takes those that are born meanwhile. */
-async function empty(list: () => Promise<ProcessId[]>, { isKilling }: { isKilling: boolean }): Promise<void> {
-  for (let waitedMs = 0; waitedMs < EMPTY_MS; waitedMs += LOOK_MS) {
-    const processes = await list();
-    if (processes.length === 0) return;
-    if (isKilling) for (const { pid, startTicks } of processes) signalProcess(pid, 'SIGKILL', startTicks);
-    await sleep(LOOK_MS);
   }
 }

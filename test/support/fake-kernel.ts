@@ -233,6 +233,10 @@ export class FakeRuntime implements RuntimeShape {
     return () => this.#kernel.watch(undefined);
   }
 
+  onOom(): () => void {
+    return () => {};
+  }
+
   async delete(id: string): Promise<void> {
     const process = this.#kernel.processes.get(id);
     if (process === undefined && !this.#kernel.exits.has(id)) return;
