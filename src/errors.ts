@@ -176,6 +176,18 @@ export const fail = {
   noCommand: () => new Failure('NO_COMMAND', 400, 'no command specified'),
   unknownRuntime: (name: string) =>
     new Failure('UNKNOWN_RUNTIME', 400, `unknown or invalid runtime name: ${name}`),
+  noSuchVolume: (name: string) =>
+    new Failure('NO_SUCH_VOLUME', 404, `get${name === '' ? '' : ` ${name}`}: no such volume`),
+  noSuchSubpath: (message: string, cause?: unknown) =>
+    new Failure('NO_SUCH_SUBPATH', 404, message, { cause }),
+  /** A volume that cannot be made as it was asked for. */
+  badVolume: (name: string, why: string) => new Failure('BAD_VOLUME', 400, `create ${name}: ${why}`),
+  noVolumeDriver: (name: string, driver: string) =>
+    new Failure(
+      'NO_VOLUME_DRIVER',
+      404,
+      `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
+    ),
   noSuchExec: (id: string) => new Failure('NO_SUCH_EXEC', 404, `No such exec instance: ${id}`),
   execHasRun: (id: string) => new Failure('EXEC_HAS_RUN', 409, `Error: Exec command ${id} has already run`),
 

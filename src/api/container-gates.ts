@@ -1,6 +1,12 @@
-import type { ContainerConfig, EndpointSettings, HostConfig, MountRequest } from '../engine/model.ts';
+import type {
+  BindOptions,
+  ContainerConfig,
+  EndpointSettings,
+  HostConfig,
+  MountRequest,
+} from '../engine/model.ts';
 import { fail } from '../errors.ts';
-import { type BindOptions, endpointSettings, type UpdateBody, type VolumeOptions } from './container-wire.ts';
+import { endpointSettings, type UpdateBody } from './container-wire.ts';
 import type { Shape, Wire } from './shapes.ts';
 
 /** A create request on its way to the engine. */
@@ -11,6 +17,8 @@ export interface CreateDraft {
   /** The wanted platform as text; empty if none. */
   platform: string;
   warnings: string[];
+  /** What is mounted below a read-only bind may be written to. */
+  hasFlatReadOnly?: boolean;
 }
 
 /** What differs in update requests. */
@@ -96,7 +104,7 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
     gate: 'G100',
     below: (draft, axes) => {
       if (!axes.knows('G100')) dropBindOption(draft, 'readOnlyForceRecursive');
-      else if (draft.hostConfig.mounts?.some((mount) => bindOptionsOf(mount)?.readOnlyForceRecursive)) {
+      else if (draft.hostConfig.mounts?.some((mount) => mount.bindOptions?.readOnlyForceRecursive)) {
         throw fail.badRequest('BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer');
       }
     },
@@ -104,7 +112,8 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
   {
     gate: 'G099',
     below: (draft, axes) => {
-      if (!axes.knows('G101')) return; // the daemon of that time has no other kind
+      draft.hasFlatReadOnly = true;
+      if (!axes.knows('G101')) return; // the daemon of that time has no other kind, and no word for it
       eachMount(draft, (mount) => {
         if (mount.type === 'bind' && mount.readOnly) {
           mount.bindOptions = { ...mount.bindOptions, readOnlyNonRecursive: true };
@@ -125,7 +134,7 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
     gate: 'G119',
     below: (draft, axes) =>
       eachMount(draft, (mount) => {
-        const options = mount.volumeOptions as VolumeOptions | undefined;
+        const options = mount.volumeOptions;
         if (axes.knows('G119') && options?.subpath) {
           throw fail.badRequest('VolumeOptions.Subpath needs API v1.45 or newer');
         }
@@ -205,12 +214,8 @@ function eachMount({ hostConfig }: CreateDraft, work: (mount: MountRequest) => v
   for (const mount of hostConfig.mounts ?? []) work(mount);
 }
 
-function bindOptionsOf({ bindOptions }: MountRequest): BindOptions | undefined {
-  return bindOptions;
-}
-
 function dropBindOption(draft: CreateDraft, option: keyof BindOptions): void {
-  eachMount(draft, (mount) => delete bindOptionsOf(mount)?.[option]);
+  eachMount(draft, (mount) => delete mount.bindOptions?.[option]);
 }
 
 /** API 1.42 and newer: options belong to their type of mount. */

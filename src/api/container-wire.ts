@@ -1,4 +1,5 @@
 import type {
+  BindOptions,
   ContainerConfig,
   DeviceMapping,
   DeviceRequest,
@@ -11,7 +12,9 @@ import type {
   Resources,
   RestartPolicy,
   ThrottleDevice,
+  TmpfsOptions,
   Ulimit,
+  VolumeOptions,
 } from '../engine/model.ts';
 import {
   type Codec,
@@ -130,23 +133,6 @@ const weightDevice = struct<{ path: string; weight: number }>('WeightDevice', 'b
   weight: ['Weight', uint16],
 });
 
-/** Options of a bind mount. */
-export interface BindOptions {
-  propagation?: string;
-  nonRecursive?: boolean;
-  createMountpoint?: boolean;
-  readOnlyNonRecursive?: boolean;
-  readOnlyForceRecursive?: boolean;
-}
-
-/** Options of a volume mount. */
-export interface VolumeOptions {
-  noCopy?: boolean;
-  labels?: Record<string, string>;
-  subpath?: string;
-  driverConfig?: { name?: string; options?: Record<string, string> };
-}
-
 const bindOptions = struct<BindOptions>('BindOptions', 'mount.BindOptions', {
   propagation: ['Propagation', named('mount.Propagation'), 'optional'],
   nonRecursive: ['NonRecursive', trueOrFalse, 'optional'],
@@ -169,13 +155,10 @@ const volumeOptions = struct<VolumeOptions>('VolumeOptions', 'mount.VolumeOption
   ],
 });
 
-const tmpfsOptions = struct<{ sizeBytes?: number; mode?: number }>('TmpfsOptions', 'mount.TmpfsOptions', {
+const tmpfsOptions = struct<TmpfsOptions>('TmpfsOptions', 'mount.TmpfsOptions', {
   sizeBytes: ['SizeBytes', int64, 'optional'],
   mode: ['Mode', uint32, 'optional'],
 });
-
-/** The model keeps these options as they come. */
-const loose = <T extends object>(codec: Codec<T>) => codec as unknown as Codec<Record<string, unknown>>;
 
 const mountRequest = struct<MountRequest>('Mount', 'mount.Mount', {
   type: ['Type', named('mount.Type'), 'omitempty'],
@@ -183,8 +166,8 @@ const mountRequest = struct<MountRequest>('Mount', 'mount.Mount', {
   target: ['Target', text, 'omitempty'],
   readOnly: ['ReadOnly', trueOrFalse, 'optional'],
   consistency: ['Consistency', named('mount.Consistency'), 'optional'],
-  bindOptions: ['BindOptions', loose(bindOptions), 'pointer'],
-  volumeOptions: ['VolumeOptions', loose(volumeOptions), 'pointer'],
+  bindOptions: ['BindOptions', bindOptions, 'pointer'],
+  volumeOptions: ['VolumeOptions', volumeOptions, 'pointer'],
   tmpfsOptions: ['TmpfsOptions', tmpfsOptions, 'pointer'],
 });
 

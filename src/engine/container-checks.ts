@@ -7,6 +7,7 @@ import { parseSignal } from '../lib/signals.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import { checkLogConfig, type LogDefaults, mergeLogConfig } from './log-drivers.ts';
 import type { ContainerConfig, EndpointSettings, Healthcheck, HostConfig, RestartPolicy } from './model.ts';
+import { checkMount, checkTmpfsTarget } from './mount-requests.ts';
 import { checkNamespaceModes } from './namespaces.ts';
 import { type CheckedResources, checkResources, checkSchedulers } from './resource-checks.ts';
 import { securityOf } from './security.ts';
@@ -18,6 +19,8 @@ export interface CreateRequest {
   hostConfig: HostConfig;
   endpoints: Record<string, EndpointSettings>;
   platform?: Platform;
+  /** Clients of old do not know that read-only binds hold for what is mounted below, too. */
+  hasFlatReadOnly?: boolean;
 }
 
 /** What containers get that do not say. */
@@ -140,10 +143,11 @@ function checkSharedNetwork({ hostname, exposedPorts }: ContainerConfig, hostCon
 }
 
 function checkHostConfig(hostConfig: HostConfig, host: HostLimits): void {
-  const { autoRemove, restartPolicy, extraHosts, portBindings, tmpfs } = hostConfig;
+  const { autoRemove, restartPolicy, extraHosts, portBindings, tmpfs, mounts } = hostConfig;
   checkRestartPolicy(restartPolicy);
   if (autoRemove && restartPolicy.name !== '' && restartPolicy.name !== 'no')
     throw fail.badRequest("can't create 'AutoRemove' container with restart policy");
+  for (const mount of mounts ?? []) checkMount(mount);
   for (const entry of extraHosts ?? []) checkExtraHost(entry);
   for (const [port, bindings] of Object.entries(portBindings ?? {})) {
     parsePort(port);
@@ -152,10 +156,7 @@ function checkHostConfig(hostConfig: HostConfig, host: HostLimits): void {
   containerCapabilities(hostConfig);
   checkLogConfig(mergeLogConfig(hostConfig.logConfig, host.defaults.logs));
   if ((hostConfig.links ?? []).length > 0) throw fail.notImplemented('links are not supported');
-  for (const path of Object.keys(tmpfs ?? {})) {
-    if (!path.startsWith('/'))
-      throw fail.badRequest(`invalid mount path: '${path}' mount path must be absolute`);
-  }
+  for (const path of Object.keys(tmpfs ?? {})) checkTmpfsTarget(path);
 }
 
 /** Throws 400. */

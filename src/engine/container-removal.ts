@@ -57,7 +57,9 @@ export class ContainerRemoval {
     if (!withVolumes) return;
     const others = records.all().filter(({ id }) => id !== record.id);
     const inUse = new Set(others.flatMap(({ mounts }) => mounts.map(({ name }) => name)));
-    const names = record.mounts.flatMap(({ name }) => name ?? []).filter((name) => !inUse.has(name));
+    // whoever mounts one by its name has not made it for this container alone
+    const unnamed = record.mounts.flatMap(({ name, request }) => (request?.source ? [] : (name ?? [])));
+    const names = unnamed.filter((name) => !inUse.has(name));
     for (const name of await volumes.anonymousAmong(names)) await volumes.remove(name);
   }
 }

@@ -1,10 +1,8 @@
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import { bytesUnder, removeTree } from '../host/files.ts';
-import { pathInside } from '../host/inside.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import type { Change } from '../store/tables.ts';
 import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './container-checks.ts';
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
@@ -21,9 +19,12 @@ import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import { hasLogFile } from './log-drivers.ts';
 import type { ContainerRecord } from './model.ts';
-import { mountPointsOf, volumesToFill } from './mounts.ts';
+import { checkBindSources } from './mount-requests.ts';
+import { mountPointsOf } from './mounts.ts';
 import { settleDonors } from './namespaces.ts';
-import type { VolumeRecord, Volumes } from './volumes.ts';
+import { VolumeFilling } from './volume-filling.ts';
+import type { VolumeMounts } from './volume-mounts.ts';
+import type { Volumes } from './volumes.ts';
 
 /** Bytes of a container's own files, and of these with its image's. */
 export interface ContainerSizes {
@@ -68,6 +69,7 @@ export class Containers {
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
     const { host, images, records, events, log } = this.#parts;
     const checked = checkRequest(request, host);
+    if (request.hostConfig.mounts?.length) await checkBindSources(request.hostConfig.mounts);
     const hostConfig = settleDonors(checked.hostConfig, (ref) => records.find(ref));
     return images.using(request.config.image, async (image) => {
       const id = newId();
@@ -78,12 +80,17 @@ export class Containers {
         ...damageWarnings(this.#parts.shelf.isSound(draft.diffIds), request.config.image),
       ];
       const name = records.reserveName(id, request.name);
-      const volumes = new NewVolumes(this.#parts.volumes);
+      const volumes = new VolumeFilling(this.#parts);
       try {
         checkLast(draft.hostConfig);
-        const mounts = await mountPointsOf(draft.config, draft.hostConfig, volumes);
+        const mounts = await mountPointsOf(draft.config, draft.hostConfig, {
+          volumes,
+          find: (ref) => records.find(ref),
+          dataRoot: this.#parts.dataRoot,
+          ...(request.hasFlatReadOnly && { hasFlatReadOnly: true }),
+        });
         const record: ContainerRecord = { ...draft, name, mounts };
-        await this.#fillVolumes(record);
+        await volumes.fill(record);
         await records.create(record, volumes.changes());
         tellContainer(events, record, 'create');
         log.info({ container: id, name, image: image.record.id }, 'container created');
@@ -193,51 +200,6 @@ export class Containers {
     const image = await this.#parts.images.find(record.imageId).catch(() => undefined);
     return { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
   }
-
-  /** New volumes begin with what the image has at their mount points. */
-  async #fillVolumes(record: ContainerRecord): Promise<void> {
-    const volumes = volumesToFill(record.mounts, record.hostConfig);
-    if (volumes.length === 0) return;
-    const { launcher } = this.#parts;
-    const rootfs = await launcher.mount(record);
-    try {
-      for (const { name, destination } of volumes) {
-        const source = await pathInside(rootfs, destination);
-        if (name !== undefined && source !== undefined) await this.#parts.volumes.fill(name, source);
-      }
-    } finally {
-      await launcher.unmount(record.id);
-    }
-  }
-}
-
-/** The anonymous volumes of a container that is being made: they come to be with it, or not at all. */
-class NewVolumes {
-  readonly #volumes: Volumes;
-  readonly #made: VolumeRecord[] = [];
-
-  constructor(volumes: Volumes) {
-    this.#volumes = volumes;
-  }
-
-  async ensure(name: string | undefined): Promise<VolumeRecord> {
-    if (name !== undefined) return this.#volumes.ensure(name);
-    const volume = await this.#volumes.prepare();
-    this.#made.push(volume);
-    return volume;
-  }
-
-  pathOf(name: string): string {
-    return this.#volumes.pathOf(name);
-  }
-
-  changes(): Change[] {
-    return this.#volumes.kept(this.#made);
-  }
-
-  async discard(): Promise<void> {
-    for (const volume of this.#made) await this.#volumes.discard(volume);
-  }
 }
 
 /** The engine's parts that containers are made of. */
@@ -246,6 +208,7 @@ export interface ContainerParts {
   images: Images;
   shelf: LayerShelf;
   volumes: Volumes;
+  volumeMounts: VolumeMounts;
   launcher: Launcher;
   life: Life;
   health: Pick<HealthChecks, 'of'>;

@@ -37,6 +37,7 @@ import { Imports } from './imports.ts';
 import { type LaunchDefaults, Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
+import { MountSetup } from './mount-setup.ts';
 import { ProcessLists } from './process-lists.ts';
 import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
@@ -48,7 +49,9 @@ import { Space } from './space.ts';
 import { Spools } from './spools.ts';
 import { Stats } from './stats.ts';
 import { Streams } from './streams.ts';
+import { Subpaths } from './subpaths.ts';
 import { Verifications } from './verifications.ts';
+import { VolumeMounts } from './volume-mounts.ts';
 import { Volumes } from './volumes.ts';
 import { Waiters } from './waiters.ts';
 
@@ -215,6 +218,12 @@ export class Engine implements AsyncDisposable {
       defaults: o.containers,
     };
     const log = o.log('containers');
+    const volumeMounts = new VolumeMounts({ volumes, records });
+    const mounts = new MountSetup({
+      volumes: volumeMounts,
+      subpaths: new Subpaths(o.execRoot),
+      whyFlat: (name) => runtime.whyNotDeep(name),
+    });
     const launcher = new Launcher({
       dataRoot,
       layers,
@@ -222,6 +231,7 @@ export class Engine implements AsyncDisposable {
       runtime,
       bridge,
       etc,
+      mounts,
       shm: new SharedMemory(o.execRoot),
       records,
       defaults: o.containers,
@@ -240,6 +250,7 @@ export class Engine implements AsyncDisposable {
       images,
       shelf,
       volumes,
+      volumeMounts,
       launcher,
       life,
       health,
@@ -363,6 +374,7 @@ export class Engine implements AsyncDisposable {
         etc,
         shelf,
         volumes,
+        mounts,
         dataRoot,
         log: o.log('recovery'),
       }),

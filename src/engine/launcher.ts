@@ -19,7 +19,7 @@ import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import { type LogDefaults, logSinkOf } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding, Ulimit } from './model.ts';
-import { bundleMounts, makeBindSources } from './mounts.ts';
+import type { MountSetup } from './mount-setup.ts';
 import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
 import type { SecurityDefaults } from './security.ts';
 import type { SharedMemory } from './shared-memory.ts';
@@ -65,6 +65,7 @@ export class Launcher {
   readonly #runtime: LaunchParts['runtime'];
   readonly #bridge: LaunchParts['bridge'];
   readonly #etc: EtcFiles;
+  readonly #mounts: MountSetup;
   readonly #shm: SharedMemory;
   readonly #find: FindContainer;
   readonly #defaults: LaunchDefaults;
@@ -75,6 +76,7 @@ export class Launcher {
       dataRoot: string;
       shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
       etc: EtcFiles;
+      mounts: MountSetup;
       shm: SharedMemory;
       records: { find: FindContainer };
       defaults: LaunchDefaults;
@@ -87,6 +89,7 @@ export class Launcher {
     this.#runtime = o.runtime;
     this.#bridge = o.bridge;
     this.#etc = o.etc;
+    this.#mounts = o.mounts;
     this.#shm = o.shm;
     this.#find = (ref) => o.records.find(ref);
     this.#defaults = o.defaults;
@@ -128,7 +131,7 @@ export class Launcher {
     await markAsContainer(rootfs);
     await checkWorkingDirectory(rootfs, record.config.workingDir);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
-    await makeBindSources(record.mounts);
+    const mounts = await this.#mounts.setUp(record);
     if (donors.network === undefined) await this.#etc.write(record);
     const covered = new Set(record.mounts.map(({ destination }) => destination));
     const files = this.#etc.mountsOf({ id: donors.network?.id ?? record.id, hostConfig });
@@ -140,7 +143,7 @@ export class Launcher {
         rootfs,
         user,
         capabilities: containerCapabilities(hostConfig),
-        mounts: [...own, ...bundleMounts(record.mounts, hostConfig)],
+        mounts: [...own, ...mounts],
         log,
         donors,
         ...(shm !== undefined && { shm }),
@@ -151,6 +154,7 @@ export class Launcher {
         ulimits: this.#defaults.ulimits,
       }),
     );
+    await this.#mounts.settle(record.id);
     const { config } = record;
     if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };
     return { pid, config, ...(await this.#connect(record, pid)) };
@@ -185,6 +189,7 @@ export class Launcher {
       ['network', () => this.#bridge.disconnect(id)],
       ['runtime', () => this.#runtime.delete(id)],
       ['rootfs', () => this.unmount(id)],
+      ['mounts', () => this.#mounts.release(id)],
       ['files', () => this.#etc.remove(id)],
       ['shared memory', () => this.#shm.remove(id)],
     ];

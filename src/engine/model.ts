@@ -79,9 +79,34 @@ export interface MountRequest {
   target: string;
   readOnly?: boolean;
   consistency?: string;
-  bindOptions?: Record<string, unknown>;
-  volumeOptions?: Record<string, unknown>;
-  tmpfsOptions?: { sizeBytes?: number; mode?: number };
+  bindOptions?: BindOptions;
+  volumeOptions?: VolumeOptions;
+  tmpfsOptions?: TmpfsOptions;
+}
+
+export interface BindOptions {
+  propagation?: string;
+  /** What is mounted below the source stays outside. */
+  nonRecursive?: boolean;
+  /** Makes a source that is missing. */
+  createMountpoint?: boolean;
+  /** Of a read-only mount: what is mounted below may be written to; must not be. */
+  readOnlyNonRecursive?: boolean;
+  readOnlyForceRecursive?: boolean;
+}
+
+export interface VolumeOptions {
+  noCopy?: boolean;
+  labels?: Record<string, string>;
+  /** A place below the volume's root. */
+  subpath?: string;
+  driverConfig?: { name?: string; options?: Record<string, string> };
+}
+
+export interface TmpfsOptions {
+  sizeBytes?: number;
+  /** Permission bits. */
+  mode?: number;
 }
 
 /** What a container may use of the host; what can be changed while it runs is part of it. */
@@ -235,6 +260,12 @@ export interface MountPoint {
   mode: string;
   isWritable: boolean;
   propagation: string;
+  /** What it was made of, in the words of `Mounts`. Records of older daemons have none. */
+  request?: MountRequest;
+  /** Of a bind: its source is not made where it is missing. */
+  mustExist?: boolean;
+  /** It is that of another container (`VolumesFrom`). */
+  isBorrowed?: boolean;
 }
 
 /** The whole durable record of a container. */

@@ -1,8 +1,12 @@
-import { mkdir, stat } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { fail } from '../errors.ts';
 import type { ContainerConfig, HostConfig, MountPoint, MountRequest } from './model.ts';
-import type { VolumeRecord, Volumes } from './volumes.ts';
+import { isReadOnly } from './mount-modes.ts';
+import { checkMount, cleanPath, type ParsedBind, parseBind } from './mount-requests.ts';
+import type { FindContainer } from './namespaces.ts';
+import { tmpfsOptions, tmpfsText } from './tmpfs-options.ts';
+import { LOCAL_DRIVER, type Volumes, type VolumeWish } from './volumes.ts';
+import { borrowedMounts } from './volumes-from.ts';
 
 /** A mount as the OCI runtime spec has it. */
 export interface BundleMount {
@@ -12,198 +16,172 @@ export interface BundleMount {
   options: string[];
 }
 
-const propagations = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'];
-const bindModes = new Set([
-  'ro',
-  'rw',
-  'z',
-  'Z',
-  'nocopy',
-  'cached',
-  'delegated',
-  'consistent',
-  ...propagations,
-]);
+/** What mount points are made with. */
+export interface MountPointParts {
+  volumes: {
+    ensure(name: string | undefined, wish?: VolumeWish): Promise<{ name: string }>;
+    pathOf: Volumes['pathOf'];
+  };
+  find: FindContainer;
+  /** The engine's own data: whoever mounts it must hear of what is mounted in it. */
+  dataRoot: string;
+  /** A read-only bind leaves what is mounted below it as it is. */
+  hasFlatReadOnly?: boolean;
+}
 
 /**
- * Settles where a new container's mount points come from: binds, volumes (made where missing), the volumes its
- * image declares. Throws in dockerd's words. Directories of binds are made at start, as their host may change.
+ * Settles where a new container's mount points come from: other containers, binds, volumes (made where missing), the
+ * volumes its image declares. Throws in dockerd's words. Directories of binds are made at start, as their host may
+ * change.
  */
 export async function mountPointsOf(
   config: ContainerConfig,
   hostConfig: HostConfig,
-  volumes: Pick<Volumes, 'pathOf'> & { ensure(name: string | undefined): Promise<VolumeRecord> },
+  parts: MountPointParts,
 ): Promise<MountPoint[]> {
-  const points = new Map<string, MountPoint>();
-  const checkFree = (destination: string) => {
-    if (points.has(destination)) throw fail.badRequest(`Duplicate mount point: ${destination}`);
-  };
-  const add = (point: MountPoint) => {
-    checkFree(point.destination);
-    points.set(point.destination, point);
-  };
-  const volumeAt = async (name: string | undefined, destination: string, mode: string) => {
-    checkFree(destination); // before it is made
-    const volume = await volumes.ensure(name);
-    const source = volumes.pathOf(volume.name);
-    const common = { type: 'volume', name: volume.name, driver: 'local', propagation: '' } as const;
-    add({ ...common, source, destination, mode, isWritable: isWritable(mode) });
-  };
-  if ((hostConfig.volumesFrom ?? []).length > 0) {
-    throw fail.notImplemented('volumes from another container are not supported');
-  }
-  for (const text of hostConfig.binds ?? []) {
-    const { source, destination, mode } = parseBind(text);
-    if (source?.startsWith('/')) add(bindPoint(source, destination, mode));
-    else await volumeAt(source, destination, mode || 'z');
-  }
-  for (const request of hostConfig.mounts ?? []) {
-    const target = checkMount(request);
-    if (request.type === 'volume')
-      await volumeAt(request.source || undefined, target, request.readOnly ? 'ro' : 'z');
-    else if (request.type === 'bind') {
-      await checkBindSource(request.source ?? '');
-      const propagation = String(request.bindOptions?.['propagation'] ?? '');
-      if (propagation !== '' && !propagations.includes(propagation)) {
-        throw fail.badRequest(
-          `invalid mount config for type "bind": invalid propagation mode: ${propagation}`,
-        );
-      }
-      add({
-        ...bindPoint(request.source ?? '', target, request.readOnly ? 'ro' : ''),
-        mode: '',
-        propagation: propagation || 'rprivate',
-      });
-    } else {
-      const common = { type: 'tmpfs', source: '', mode: '', propagation: '' } as const;
-      add({ ...common, destination: target, isWritable: !request.readOnly });
-    }
-  }
-  const declared = Object.keys(config.volumes ?? {}).map((path) => posix.normalize(path));
+  const { binds, mounts, volumesFrom, volumeDriver } = hostConfig;
   const tmpfs = new Set(Object.keys(hostConfig.tmpfs ?? {}).map(cleanPath));
-  for (const path of declared) if (!points.has(path) && !tmpfs.has(path)) await volumeAt(undefined, path, '');
+  const points = new Map<string, MountPoint>();
+  for (const point of borrowedMounts(volumesFrom ?? [], parts.find)) points.set(point.destination, point);
+  const taken = new Set<string>();
+  const take = (destination: string, target = destination) => {
+    if (taken.has(destination)) throw fail.badRequest(`Duplicate mount point: ${target}`);
+    taken.add(destination);
+  };
+  for (const text of binds ?? []) {
+    const bind = parseBind(text, volumeDriver);
+    const destination = cleanPath(bind.request.target);
+    checkSource(bind.request, parts.dataRoot);
+    if (tmpfs.has(destination)) throw fail.badRequest(`Duplicate mount point: ${destination}`);
+    take(destination); // before a volume is made
+    points.set(destination, await pointOf(bind, destination, parts));
+  }
+  for (const request of mounts ?? []) {
+    const destination = cleanPath(request.target);
+    checkMount(request);
+    checkSource(request, parts.dataRoot);
+    take(destination, request.target);
+    const point = await pointOf({ request, mode: '' }, destination, parts);
+    const mustExist = request.type === 'bind' && request.bindOptions?.createMountpoint !== true;
+    points.set(destination, { ...point, ...(mustExist && { mustExist }) });
+  }
+  for (const path of Object.keys(config.volumes ?? {}).map(cleanPath)) {
+    if (points.has(path) || tmpfs.has(path)) continue;
+    points.set(path, { ...(await volumeAt(path, undefined, { driver: volumeDriver }, parts)), mode: '' });
+  }
   return [...points.values()];
 }
 
+/** True for the volumes that the image declares, and nothing else is at their places. */
+export function isDeclared({ type, request, isBorrowed }: MountPoint): boolean {
+  return type === 'volume' && request === undefined && isBorrowed !== true;
+}
+
 /** The volumes that begin with what the image has at their mount points, if they are still empty. */
-export function volumesToFill(points: readonly MountPoint[], { mounts }: HostConfig): MountPoint[] {
-  const declined = (mounts ?? []).filter(({ volumeOptions }) => volumeOptions?.['noCopy'] === true);
-  const targets = new Set(declined.map(({ target }) => cleanPath(target)));
+export function volumesToFill(points: readonly MountPoint[]): MountPoint[] {
   return points.filter(
-    ({ type, mode, destination }) =>
-      type === 'volume' && !mode.split(',').includes('nocopy') && !targets.has(destination),
+    ({ type, request, isBorrowed }) =>
+      type === 'volume' && isBorrowed !== true && request?.volumeOptions?.noCopy !== true,
   );
 }
 
-/** The runtime's mounts for a container: its mount points and its tmpfs, outer paths before inner ones. */
-export function bundleMounts(points: readonly MountPoint[], hostConfig: HostConfig): BundleMount[] {
-  const mounts: BundleMount[] = points
-    .filter(({ type }) => type !== 'tmpfs') // those come with their options from the request
-    .map((point) => ({
-      destination: point.destination,
-      type: 'bind',
-      source: point.source,
-      options: ['rbind', point.isWritable ? 'rw' : 'ro', point.propagation || 'rprivate'],
-    }));
-  for (const [target, options] of Object.entries(hostConfig.tmpfs ?? {})) {
-    const given = options.split(',').filter((option) => option !== '');
-    mounts.push(tmpfsMount(posix.normalize(target), given));
-  }
-  for (const { type, target, tmpfsOptions, readOnly } of hostConfig.mounts ?? []) {
-    if (type !== 'tmpfs') continue;
-    const size = tmpfsOptions?.sizeBytes ? [`size=${tmpfsOptions.sizeBytes}`] : [];
-    const mode = tmpfsOptions?.mode ? [`mode=${tmpfsOptions.mode.toString(8)}`] : [];
-    mounts.push(tmpfsMount(posix.normalize(target), [...size, ...mode, ...(readOnly ? ['ro'] : [])]));
-  }
+/** How a mount point is brought into a container. */
+export interface PreparedMount {
+  point: MountPoint;
+  /** On the host; of a volume that is where its files are now. */
+  source: string;
+  /** Of a read-only one: it holds for what is mounted below, too. */
+  isDeep: boolean;
+}
+
+/** A container's tmpfs of both kinds, and its prepared mounts: outer paths before inner ones. Throws 500. */
+export function bundleMounts(
+  prepared: readonly PreparedMount[],
+  points: readonly MountPoint[],
+  hostConfig: HostConfig,
+): BundleMount[] {
+  const mounts: BundleMount[] = prepared.map(({ point, source, isDeep }) => ({
+    destination: point.destination,
+    type: 'bind',
+    source,
+    options: [
+      point.request?.bindOptions?.nonRecursive === true ? 'bind' : 'rbind',
+      point.isWritable ? 'rw' : isDeep ? 'rro' : 'ro',
+      point.propagation || 'rprivate',
+    ],
+  }));
+  const texts = new Map<string, string>();
+  for (const { type, destination, request } of points)
+    if (type === 'tmpfs') texts.set(destination, request === undefined ? '' : tmpfsText(request));
+  for (const [target, text] of Object.entries(hostConfig.tmpfs ?? {})) texts.set(cleanPath(target), text);
+  for (const [destination, text] of texts)
+    mounts.push({ destination, type: 'tmpfs', source: 'tmpfs', options: tmpfsOptions(text) });
   return mounts.sort((a, b) => depthOf(a.destination) - depthOf(b.destination));
 }
 
-/** Makes the directories of binds that are missing, as dockerd does for `-v /host:/path`. */
-export async function makeBindSources(points: readonly MountPoint[]): Promise<void> {
-  for (const { type, source } of points) {
-    if (type !== 'bind') continue;
-    const isThere = await stat(source).then(
-      () => true,
-      () => false,
-    );
-    if (!isThere) await mkdir(source, { recursive: true });
+async function pointOf(
+  { request, mode }: ParsedBind,
+  destination: string,
+  parts: MountPointParts,
+): Promise<MountPoint> {
+  const { type, source = '', readOnly, volumeOptions } = request;
+  const isWritable = readOnly !== true && !isReadOnly(mode);
+  if (type === 'volume') {
+    const { driverConfig, labels } = volumeOptions ?? {};
+    const wish = {
+      driver: driverConfig?.name ?? '',
+      ...(driverConfig?.options && { options: driverConfig.options }),
+      ...(labels && { labels }),
+    };
+    const point = await volumeAt(destination, source || undefined, wish, parts);
+    return { ...point, mode: mode || 'z', isWritable, request };
   }
-}
-
-/** `source:destination[:mode]`; a path alone is that of a new anonymous volume. */
-function parseBind(text: string): { source?: string; destination: string; mode: string } {
-  const parts = text.split(':');
-  if (parts.length === 1 && text.startsWith('/') && cleanPath(text) !== '/')
-    return { destination: cleanPath(text), mode: '' };
-  const [first = '', second, mode = ''] = parts;
-  if (parts.length > 3 || first === '') throw invalidVolume(text);
-  if (second === undefined || second === '') throw invalidVolume(text);
-  if (!second.startsWith('/')) {
-    throw invalidVolume(
-      text,
-      `invalid mount config for type "${first.startsWith('/') ? 'bind' : 'volume'}": invalid mount path: '${second}' mount path must be absolute`,
-    );
-  }
-  const destination = cleanPath(second);
-  if (destination === '/') throw invalidVolume(text, "invalid specification: destination can't be '/'");
-  for (const word of mode === '' ? [] : mode.split(',')) {
-    if (!bindModes.has(word)) throw fail.host(`invalid mode: ${mode}`);
-  }
-  return { source: first.startsWith('/') ? cleanPath(first) : first, destination, mode };
-}
-
-function invalidVolume(text: string, why?: string) {
-  return fail.host(`invalid volume specification: '${text}'${why === undefined ? '' : `: ${why}`}`);
-}
-
-function bindPoint(source: string, destination: string, mode: string): MountPoint {
-  const propagation = mode.split(',').find((word) => propagations.includes(word)) ?? 'rprivate';
+  if (type === 'tmpfs')
+    return { type, source: '', destination, mode: '', isWritable, propagation: '', request };
   return {
     type: 'bind',
     source: cleanPath(source),
     destination,
     mode,
-    isWritable: isWritable(mode),
-    propagation,
+    isWritable,
+    propagation:
+      request.bindOptions?.propagation || (isAround(source, parts.dataRoot) ? 'rslave' : 'rprivate'),
+    request: withReadOnlyKind(request, parts),
   };
 }
 
-function checkMount({ type, source, target }: MountRequest): string {
-  const invalid = (why: string) => fail.badRequest(`invalid mount config for type "${type}": ${why}`);
-  if (type !== 'bind' && type !== 'volume' && type !== 'tmpfs') throw invalid('mount type unknown');
-  if (target === '') throw invalid('field Target must not be empty');
-  if (!target.startsWith('/')) throw invalid(`invalid mount path: '${target}' mount path must be absolute`);
-  if (cleanPath(target) === '/') throw invalid("invalid specification: destination can't be '/'");
-  if (type === 'tmpfs' && source) throw invalid('field Source must not be specified');
-  if (type === 'bind' && !source) throw invalid('field Source must not be empty');
-  if (type === 'bind' && !source?.startsWith('/')) {
-    throw invalid(`invalid mount path: '${source}' mount path must be absolute`);
-  }
-  return cleanPath(target);
+async function volumeAt(
+  destination: string,
+  wanted: string | undefined,
+  wish: VolumeWish,
+  { volumes }: MountPointParts,
+): Promise<MountPoint> {
+  const { name } = await volumes.ensure(wanted, wish);
+  const source = volumes.pathOf(name);
+  const common = { type: 'volume', driver: LOCAL_DRIVER, propagation: '', mode: '' } as const;
+  return { ...common, name, source, destination, isWritable: true };
 }
 
-async function checkBindSource(source: string): Promise<void> {
-  try {
-    await stat(source);
-  } catch {
-    throw fail.badRequest(`invalid mount config for type "bind": bind source path does not exist: ${source}`);
-  }
+function withReadOnlyKind(request: MountRequest, { hasFlatReadOnly }: MountPointParts): MountRequest {
+  if (request.readOnly !== true || hasFlatReadOnly !== true) return request;
+  return { ...request, bindOptions: { ...request.bindOptions, readOnlyNonRecursive: true } };
 }
 
-function tmpfsMount(destination: string, given: readonly string[]): BundleMount {
-  // dockerd's defaults; what the client says comes later and wins
-  return { destination, type: 'tmpfs', source: 'tmpfs', options: ['noexec', 'nosuid', 'nodev', ...given] };
+/** The engine's data in a mount that hears of no changes would keep removed containers' file systems alive. */
+function checkSource({ type, source = '', bindOptions }: MountRequest, dataRoot: string): void {
+  const { propagation = '' } = bindOptions ?? {};
+  if (type !== 'bind' || !isAround(source, dataRoot) || ['', 'rslave', 'rshared'].includes(propagation))
+    return;
+  throw fail.badRequest(
+    `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: "${dataRoot}", bind mount source: "${source}", propagation: "${propagation}"`,
+  );
 }
 
-function isWritable(mode: string): boolean {
-  return !mode.split(',').includes('ro');
-}
-
-function cleanPath(path: string): string {
-  const clean = posix.normalize(path);
-  return clean.length > 1 ? clean.replace(/\/$/, '') : clean;
+/** It is in the data root, or the data root in it; by their first letters, as with dockerd. */
+function isAround(source: string, dataRoot: string): boolean {
+  return source.startsWith(dataRoot) || dataRoot.startsWith(source);
 }
 
 function depthOf(path: string): number {
-  return path.split('/').length;
+  return posix.normalize(path).split('/').length;
 }

@@ -16,6 +16,7 @@ import { connectedEndpoint, type Launcher, publishedPorts } from './launcher.ts'
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
+import type { MountSetup } from './mount-setup.ts';
 import { joinsOthers } from './namespaces.ts';
 import { wantsStartAtBoot } from './restart-policy.ts';
 import type { Volumes } from './volumes.ts';
@@ -34,7 +35,7 @@ export class Recovery {
   /** Settles the past. After it every record tells the truth and nothing is left that belongs to no one. */
   async run(): Promise<void> {
     const began = performance.now();
-    const { records, store, shelf, images, sidecars, volumes, log } = this.#o;
+    const { records, store, shelf, images, sidecars, volumes, mounts, log } = this.#o;
     const { needsRebuild } = store;
     await shelf.recover({ adoptOrphans: needsRebuild });
     if (needsRebuild) await images.rebuild(sidecars.images());
@@ -47,6 +48,7 @@ export class Recovery {
     // only now: what is not adopted yet would count as a leftover the next time
     if (needsRebuild) await store.commit([store.endRebuild()]);
     await this.#settleContainers();
+    await mounts.recover();
     await this.#mendContainerCopies();
     await this.#removeStrangers();
     await shelf.collect();
@@ -213,6 +215,7 @@ export interface RecoveryParts {
   etc: EtcFiles;
   shelf: LayerShelf;
   volumes: Volumes;
+  mounts: Pick<MountSetup, 'recover'>;
   dataRoot: string;
   log: Log;
 }

@@ -162,6 +162,20 @@ export async function syncFileSystem(path: string): Promise<void> {
   }
 }
 
+/** mount_setattr(2), of the same number everywhere. */
+const MOUNT_SETATTR = 442;
+
+/** Whether the kernel (5.12 and newer) can change a mount with all that is mounted below it. Changes nothing. */
+export function canSetMountAttributes(): boolean {
+  try {
+    const noSuchFlags = 0xffffffff; // refused before anything else is looked at
+    succeed('mount_setattr', undefined, (c) => c.syscall(MOUNT_SETATTR, 0, 0, noSuchFlags));
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === 'EINVAL';
+  }
+  return false;
+}
+
 const SEEK_DATA = 3;
 
 /** The first byte at or after `offset` that is not in a hole of the file; undefined if the rest is one hole. */

@@ -150,3 +150,10 @@ export function systemError(
   if (path !== undefined) error.path = typeof path === 'string' ? path : Buffer.from(path).toString();
   return error;
 }
+
+/** What went wrong, in the words that C and Go have for it; without the code, the call and the path. */
+export function reasonOf(cause: unknown): string {
+  const errno = typeof cause === 'object' && cause !== null && 'errno' in cause ? cause.errno : undefined;
+  const [, text] = typeof errno === 'number' ? (getSystemErrorMap().get(errno) ?? []) : [];
+  return text ?? (cause instanceof Error ? cause.message : String(cause));
+}

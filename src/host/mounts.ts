@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { unmount } from './kernel.ts';
 
 /** One line of /proc/self/mountinfo (proc_pid_mountinfo(5)). */
 export interface Mount {
@@ -9,6 +10,8 @@ export interface Mount {
   readonly source: string;
   /** Options of the file system itself; a cgroup hierarchy's controllers are here. */
   readonly superOptions: readonly string[];
+  /** Takes part in changes: `shared`, with those that it is a peer of; `master`, of those that are above it. */
+  readonly propagation: readonly string[];
 }
 
 /**
@@ -22,6 +25,11 @@ export async function mountsUnder(prefix: string): Promise<string[]> {
     .map(({ mountPoint }) => mountPoint)
     .filter((mountPoint) => mountPoint === top || mountPoint.startsWith(inside))
     .reverse();
+}
+
+/** Lets go of whatever is mounted at a path and below it, however often; what is in use is hidden at once. */
+export async function unmountAll(path: string): Promise<void> {
+  for (const mountPoint of await mountsUnder(path)) unmount(mountPoint, { isLazy: true });
 }
 
 /** Every mount that this process sees, oldest first. */
@@ -45,7 +53,8 @@ export function parseMounts(mountinfo: string): Mount[] {
   for (const line of mountinfo.split('\n')) {
     // a varying number of optional fields ends with a dash
     const [before, after] = line.split(' - ', 2);
-    const mountPoint = before?.split(' ')[4];
+    const fields = before?.split(' ') ?? [];
+    const mountPoint = fields[4];
     const [type, source, superOptions] = after?.split(' ') ?? [];
     if (mountPoint === undefined || type === undefined) continue;
     mounts.push({
@@ -53,6 +62,7 @@ export function parseMounts(mountinfo: string): Mount[] {
       type,
       source: decodeOctal(source ?? ''),
       superOptions: (superOptions ?? '').split(','),
+      propagation: fields.slice(6).map((field) => field.split(':', 1)[0] ?? ''),
     });
   }
   return mounts;

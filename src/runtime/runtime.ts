@@ -14,6 +14,7 @@ import { devicesOf } from './devices.ts';
 import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
+import { RuntimeFeatures } from './features.ts';
 import { removeLeft } from './leftovers.ts';
 import { type ProbeLimits, type ProbeResult, runProbe } from './probe.ts';
 import { type BundleResources, ociResources } from './resources.ts';
@@ -38,6 +39,7 @@ export interface FoundContainer {
 export class Runtime implements AsyncDisposable {
   readonly #execRoot: string;
   readonly #runtimes: Runtimes;
+  readonly #features = new RuntimeFeatures();
   readonly #conmonPath: string;
   readonly #cgroups: CgroupLayout;
   readonly #host: SpecHost;
@@ -95,6 +97,11 @@ export class Runtime implements AsyncDisposable {
 
   names(): string[] {
     return this.#runtimes.names();
+  }
+
+  /** Why an OCI runtime cannot mount read-only what is mounted below; undefined if it can. */
+  whyNotDeep(name: string): Promise<string | undefined> {
+    return this.#features.whyNotDeep(this.#runtimes.get(name));
   }
 
   /** What each runtime calls its version. Runs them: not for every request. */

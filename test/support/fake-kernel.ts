@@ -167,6 +167,10 @@ export class FakeRuntime implements RuntimeShape {
     return ['crun', 'runc'];
   }
 
+  async whyNotDeep(): Promise<string | undefined> {
+    return undefined;
+  }
+
   async create(spec: BundleSpec): Promise<{ pid: number; startTicks: number }> {
     return this.#do('create', () => {
       if (this.#kernel.processes.has(spec.id)) throw fail.runtime(`container ${spec.id} exists`);

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { ContainerConfig, HostConfig } from '../../../src/engine/model.ts';
-import { bundleMounts, makeBindSources, mountPointsOf, volumesToFill } from '../../../src/engine/mounts.ts';
+import { makeBindSource } from '../../../src/engine/mount-setup.ts';
+import { bundleMounts, mountPointsOf, volumesToFill } from '../../../src/engine/mounts.ts';
+import { fail } from '../../../src/errors.ts';
 import { plainConfig, plainHostConfig } from '../../support/container-requests.ts';
 
 /** Remembers which volumes were wanted. */
@@ -26,7 +28,15 @@ const resolve = (
   hostConfig: Partial<HostConfig>,
   config: Partial<ContainerConfig> = {},
   volumes = new FakeVolumes(),
-) => mountPointsOf({ ...plainConfig, ...config }, { ...plainHostConfig, ...hostConfig }, volumes);
+) => mountPointsOf({ ...plainConfig, ...config }, { ...plainHostConfig, ...hostConfig }, partsOf(volumes));
+
+const partsOf = (volumes: FakeVolumes) => ({
+  volumes,
+  find: (ref: string) => {
+    throw fail.noSuchContainer(ref);
+  },
+  dataRoot: '/var/lib/engine',
+});
 
 async function directory(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'skerry-mounts-'));
@@ -82,11 +92,32 @@ test('volumes that the image declares are made where nothing else is', async () 
 
 test("faults in dockerd's words, and no volume is made for what is refused", async () => {
   const bind = (why: string) => `invalid mount config for type "bind": ${why}`;
+  const volume = (why: string) => `invalid mount config for type "volume": ${why}`;
   const mount = (more: object) => ({ mounts: [{ type: 'bind', source: '/', target: '/a', ...more }] });
   const cases: [Partial<HostConfig>, string, number][] = [
     [{ binds: ['a:b:c:d'] }, "invalid volume specification: 'a:b:c:d'", 500],
     [{ binds: [''] }, "invalid volume specification: ''", 500],
-    [{ binds: ['x'] }, "invalid volume specification: 'x'", 500],
+    [{ binds: ['/x:ro'] }, "invalid volume specification: '/x:ro'", 500],
+    [
+      { binds: ['x'] },
+      `invalid volume specification: 'x': ${volume("invalid mount path: 'x' mount path must be absolute")}`,
+      500,
+    ],
+    [
+      { binds: ['v::ro'] },
+      `invalid volume specification: 'v::ro': ${volume('field Target must not be empty')}`,
+      500,
+    ],
+    [
+      { binds: ['v:/x:rshared'] },
+      `invalid volume specification: 'v:/x:rshared': ${volume('field BindOptions must not be specified')}`,
+      500,
+    ],
+    [
+      { binds: ['/v:/x:nocopy'] },
+      `invalid volume specification: '/v:/x:nocopy': ${bind('field VolumeOptions must not be specified')}`,
+      500,
+    ],
     [{ binds: [':/x'] }, "invalid volume specification: ':/x'", 500],
     [
       { binds: ['/x:rel'] },
@@ -95,10 +126,13 @@ test("faults in dockerd's words, and no volume is made for what is refused", asy
     ],
     [
       { binds: ['/x:/'] },
-      "invalid volume specification: '/x:/': invalid specification: destination can't be '/'",
+      `invalid volume specification: '/x:/': ${bind("invalid specification: destination can't be '/'")}`,
       500,
     ],
     [{ binds: ['/x:/y:zzz'] }, 'invalid mode: zzz', 500],
+    [{ binds: ['/x:/y:ro,rw'] }, 'invalid mode: ro,rw', 500],
+    [{ binds: ['/x:/y:rslave,shared'] }, 'invalid mode: rslave,shared', 500],
+    [{ binds: ['/x:/a'], tmpfs: { '/a/': '' } }, 'Duplicate mount point: /a', 400],
     [{ binds: ['/x:/a', 'v:/a/'] }, 'Duplicate mount point: /a', 400],
     [mount({ type: 'bogus' }), 'invalid mount config for type "bogus": mount type unknown', 400],
     [mount({ source: '' }), bind('field Source must not be empty'), 400],
@@ -106,14 +140,36 @@ test("faults in dockerd's words, and no volume is made for what is refused", asy
     [mount({ source: 'rel' }), bind("invalid mount path: 'rel' mount path must be absolute"), 400],
     [mount({ target: 'rel' }), bind("invalid mount path: 'rel' mount path must be absolute"), 400],
     [mount({ target: '/.' }), bind("invalid specification: destination can't be '/'"), 400],
-    [mount({ source: '/no/such' }), bind('bind source path does not exist: /no/such'), 400],
     [mount({ bindOptions: { propagation: 'zz' } }), bind('invalid propagation mode: zz'), 400],
     [
       mount({ type: 'tmpfs' }),
       'invalid mount config for type "tmpfs": field Source must not be specified',
       400,
     ],
-    [{ volumesFrom: ['x'] }, 'volumes from another container are not supported', 501],
+    [
+      { mounts: [{ type: 'volume', target: '/a', readOnly: true }] },
+      volume('must not set ReadOnly mode when using anonymous volumes'),
+      400,
+    ],
+    [
+      { mounts: [{ type: 'volume', target: '/a', volumeOptions: { subpath: 'x' } }] },
+      volume('must not set Subpath when using anonymous volumes'),
+      400,
+    ],
+    [
+      { mounts: [{ type: 'volume', source: 'v', target: '/a', volumeOptions: { subpath: 'x/../../y' } }] },
+      volume('subpath must be a relative path within the volume'),
+      400,
+    ],
+    [{ volumesFrom: ['x'] }, 'No such container: x', 400],
+    [{ volumesFrom: [''] }, 'volumes-from specification cannot be an empty string', 400],
+    [{ volumesFrom: ['x:nocopy'] }, 'invalid mode: nocopy', 400],
+    [{ volumesFrom: ['x:rslave'] }, 'invalid mode: rslave', 400],
+    [
+      { binds: ['/var/lib/engine/db:/x:private'] },
+      'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: "/var/lib/engine", bind mount source: "/var/lib/engine/db", propagation: "private"',
+      400,
+    ],
   ];
   for (const [hostConfig, message, status] of cases) {
     const volumes = new FakeVolumes();
@@ -129,20 +185,23 @@ test('outer mounts come before inner ones, tmpfs with defaults that the client m
     tmpfs: { '/run': 'size=1m,exec' },
     mounts: [{ type: 'tmpfs', target: '/a/b/c', tmpfsOptions: { sizeBytes: 4096, mode: 0o1777 } }],
   };
-  const mounts = bundleMounts(await mountPointsOf(plainConfig, hostConfig, new FakeVolumes()), hostConfig);
+  const points = await mountPointsOf(plainConfig, hostConfig, partsOf(new FakeVolumes()));
+  const prepared = points.flatMap((point) =>
+    point.type === 'tmpfs' ? [] : { point, source: point.source, isDeep: false },
+  );
+  const mounts = bundleMounts(prepared, points, hostConfig);
   assert.deepEqual(
     mounts.map(({ destination }) => destination),
     ['/a', '/run', '/a/b', '/a/b/c'],
   );
-  assert.deepEqual(mounts[1]?.options, ['noexec', 'nosuid', 'nodev', 'size=1m', 'exec']);
-  assert.deepEqual(mounts[3]?.options, ['noexec', 'nosuid', 'nodev', 'size=4096', 'mode=1777']);
+  assert.deepEqual(mounts[1]?.options, ['nosuid', 'nodev', 'rprivate', 'size=1m', 'exec']);
+  assert.deepEqual(mounts[3]?.options, ['noexec', 'nosuid', 'nodev', 'rprivate', 'mode=1777', 'size=4096']);
 });
 
 test('missing sources of binds are made as directories, what is there is left alone', async (t) => {
   const root = await directory(t);
-  const points = await resolve({ binds: [`${root}/a/b:/x`] });
-  await makeBindSources(points);
-  await makeBindSources(points);
+  await makeBindSource(join(root, 'a/b'));
+  await makeBindSource(join(root, 'a/b'));
   assert.ok((await stat(join(root, 'a/b'))).isDirectory());
 });
 
@@ -152,9 +211,9 @@ test('volumes are filled from the image unless the client declines', async () =>
     binds: ['one:/one', 'two:/two:nocopy', '/h:/h'],
     mounts: [{ type: 'volume', source: 'three', target: '/three/', volumeOptions: { noCopy: true } }],
   };
-  const points = await mountPointsOf(plainConfig, hostConfig, new FakeVolumes());
+  const points = await mountPointsOf(plainConfig, hostConfig, partsOf(new FakeVolumes()));
   assert.deepEqual(
-    volumesToFill(points, hostConfig).map(({ name }) => name),
+    volumesToFill(points).map(({ name }) => name),
     ['one'],
   );
 });
