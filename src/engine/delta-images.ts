@@ -17,6 +17,7 @@ import type { LayerSource } from './layer-fetches.ts';
 import type { LayerPin } from './layer-pins.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
+import { leaseForPull } from './pull-lease.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
 import type { Space } from './space.ts';
 
@@ -101,8 +102,8 @@ export class DeltaImages {
   ): Promise<number> {
     await using pin = this.#shelf.pin();
     const coming = await this.#missing(pull, remote, image, pin);
-    const wanted = coming.map(({ diffId }) => diffId);
-    const lease = await this.#shelf.lease(wanted, `pull of ${familiarString(pull.ref)}`);
+    const why = `pull of ${familiarString(pull.ref)}`;
+    const lease = await leaseForPull(this.#shelf, image.diffIds, { pin, why });
     try {
       const fetchedBytes =
         coming.length === 0 ? 0 : await this.#bringLayers(pull, image, coming, { pin, lease });

@@ -177,6 +177,11 @@ export class LayerShelf {
     return await this.#records.get(diffId);
   }
 
+  /** The layers that images have, here or not. */
+  async named(): Promise<Set<Digest>> {
+    return new Set((await recordsOf(this.#images)).flatMap(({ diffIds }) => diffIds));
+  }
+
   /** The diff ID of a layer that is here, by the digest of a blob that is known to hold it. */
   async diffIdOf(blob: Digest): Promise<Digest | undefined> {
     for await (const [, { diffId, blobs }] of this.#records.entries())
@@ -301,8 +306,7 @@ export class LayerShelf {
     for (const dirId of retired) this.#retired.add(dirId);
     for (const { diffId, damage } of here) if (damage !== undefined) this.#damaged.add(diffId);
     const known = new Set<string>(here.map(({ diffId }) => diffId));
-    for (const { diffIds } of await recordsOf(this.#images))
-      for (const diffId of diffIds) if (!known.has(diffId)) this.#lost.add(diffId);
+    for (const diffId of await this.named()) if (!known.has(diffId)) this.#lost.add(diffId);
     await recoverStaged({ ...parts, leases: this.#leases, settle: (staged) => this.#settle(staged) });
   }
 

@@ -23,6 +23,7 @@ import type { Images } from './images.ts';
 import type { LayerSource } from './layer-fetches.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
+import { leaseForPull } from './pull-lease.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
 import type { Space } from './space.ts';
 
@@ -167,12 +168,16 @@ export class Pulls {
     names: readonly Name[],
   ): Promise<number> {
     const layers = distinctLayers(remote.layers);
-    const lease = await this.#shelf.lease([...layers.keys()], `pull of ${familiarString(o.ref)}`);
+    const wanted = [...layers.keys()];
+    await using pin = this.#shelf.pin();
+    const lease = await leaseForPull(this.#shelf, wanted, { pin, why: `pull of ${familiarString(o.ref)}` });
     const report = new PullReport(o.progress, { tellsTotal: this.#tellsTotal });
     try {
       const fetchedBytes = await this.#bringLayers({ ...o, lease, report }, remote, layers);
       const record = (await this.#images.byId(remote.configDigest)) ?? (await this.#recordOf(remote));
-      await this.#images.adopt([{ record, refs: names }], await this.#shelf.leaseEnds(lease));
+      // earlier tries may have wanted more
+      const ends = await this.#shelf.leaseEnds({ ...lease, diffIds: wanted });
+      await this.#images.adopt([{ record, refs: names }], ends);
       this.#shelf.release(lease);
       return fetchedBytes;
     } catch (cause) {

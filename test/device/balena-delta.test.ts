@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import { text as textOf } from 'node:stream/consumers';
 import { after, before, beforeEach, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BASE_LABEL, TARGET_LABEL } from '../../src/lib/delta-image.ts';
+import { hexOf } from '../../src/lib/digest.ts';
 import { archive, dockerMembers, layoutMembers, load } from '../support/archives.ts';
 import { noise } from '../support/delta-tars.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -346,6 +348,46 @@ test('an image whose layers only look like those of a delta is loaded like any o
   assert.equal(error, undefined);
   assert.equal((await engine.json(`/images/${named('odd')}/json`)).Id, odd.configDigest);
   assert.deepEqual(layersHere(), sorted(shared, old, ...odd.layers));
+});
+
+test("while an archive comes, what may be a delta is nobody's layer", async () => {
+  const bytes = archive(dockerMembers(delta, [named('loaded')]));
+  const path = '/images/load';
+  const sent = request({ socketPath: engine.socket, path, method: 'POST', agent: false });
+  // the config, which tells what the layers are, comes behind them
+  const end = bytes.indexOf(hexOf(delta.configDigest));
+  sent.write(bytes.subarray(0, end));
+  const staging = join(engine.dataRoot, 'staging');
+  const staged = () =>
+    readdirSync(staging, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('/layer.json'),
+    );
+  const isTaken = () => staged().length === 2 || layersHere().length > 2;
+  for (const until = Date.now() + 20_000; !isTaken(); await sleep(10))
+    assert.ok(Date.now() < until, 'no layer was taken in');
+  assert.deepEqual(layersHere(), sorted(shared, old));
+  const answered = once(sent, 'response');
+  sent.end(bytes.subarray(end));
+  const [answer] = await answered;
+  assert.match(await textOf(answer), /Loaded image/);
+  await isTarget('loaded');
+});
+
+test('two pulls of one at once share its layers', async () => {
+  await push(registry.host, repository, ['delta'], delta);
+  const digest = delta.layers[1]?.digest;
+  proxy.fault({
+    path: new RegExp(`/blobs/${digest}`),
+    times: 1,
+    do: { kind: 'drip', bytes: 500, everyMs: 20 },
+  });
+  const first = pull('delta');
+  for (const end = Date.now() + 10_000; !blobsAsked().includes(digest); await sleep(10))
+    assert.ok(Date.now() < end, 'nothing was asked for');
+  const outcomes = await Promise.all([first, pull('delta')]);
+  for (const lines of outcomes) assert.equal(lines.at(-1)?.error, undefined);
+  assert.equal(blobsAsked().filter((asked) => asked === digest).length, 1);
+  await isTarget('delta');
 });
 
 test('killed at any instant it is the old state or the new one, and the next try succeeds', async () => {

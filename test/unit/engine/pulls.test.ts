@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ProgressMessage } from '../../../src/engine/progress.ts';
 import { withResolvers } from '../../../src/lib/promises.ts';
-import type { ImageRecord, LeaseRecord } from '../../../src/store/records.ts';
+import type { ImageRecord, LayerRecord, LeaseRecord } from '../../../src/store/records.ts';
 import { World } from '../../support/engine-world.ts';
 import { fakeLayer } from '../../support/fake-registry.ts';
 
@@ -110,6 +110,40 @@ test('a pull that fails leaves the images as they were', async () => {
   world.registry.broken.clear();
   await world.pull('app:1');
   assert.deepEqual(await world.records<LeaseRecord>('leases'), []);
+});
+
+test('a pull that failed keeps what it made and what an earlier one left, and nothing of other images', async () => {
+  await using world = await World.open();
+  world.registry.put('app:1', ['base', 'old']);
+  await world.pull('app:1');
+  const [base, made, broken] = ['base', 'made', 'broken'].map((content) => fakeLayer(content));
+  assert.ok(base !== undefined && made !== undefined && broken !== undefined);
+  world.registry.broken.add(broken.digest);
+  world.registry.put('app:2', ['base', 'broken']);
+  await assert.rejects(world.pull('app:2'));
+  assert.deepEqual(await world.records<LeaseRecord>('leases'), [], 'it made nothing');
+  world.registry.broken.clear();
+  const { promise, reject } = withResolvers<void>();
+  world.registry.held.set(broken.digest, promise);
+  world.registry.put('app:3', ['base', 'made', 'broken']);
+  const failing = assert.rejects(world.pull('app:3'), /gone/);
+  for (let waitedMs = 0; world.kernel.layers.size < 3 && waitedMs < 2000; waitedMs += 5) await sleep(5);
+  reject(new Error('gone'));
+  await failing;
+  const leases = () => world.records<LeaseRecord>('leases');
+  assert.deepEqual(
+    (await leases()).map(({ diffIds }) => diffIds),
+    [[made.diffId, broken.diffId]],
+  );
+  await assert.rejects(world.pull('app:3'), /gone/);
+  assert.equal((await leases()).length, 2);
+  assert.deepEqual((await leases()).at(-1)?.diffIds.toSorted(), [made.diffId, broken.diffId].toSorted());
+  await world.engine.images.remove('app:1', { force: true });
+  const here = (await world.records<LayerRecord>('layers')).map(({ diffId }) => diffId);
+  assert.deepEqual(here, [made.diffId]);
+  world.registry.held.clear();
+  await world.pull('app:3');
+  assert.deepEqual(await leases(), []);
 });
 
 test('what a lost client had finished serves the next try', async () => {
