@@ -1,4 +1,5 @@
 import * as z from 'zod/mini';
+import { logDrivers } from '../lib/log-options.ts';
 import {
   absolute,
   address,
@@ -264,11 +265,11 @@ export const sections = {
       about: 'Control group that containers which name none are put under',
     }),
     ...containerKeys,
-    'log-driver': z._default(choice('json-file', 'local', 'none'), 'json-file').register(keyFacts, {
+    'log-driver': z._default(choice(...logDrivers), 'json-file').register(keyFacts, {
       flag: 'log-driver',
       takes: 'value',
       argument: 'NAME',
-      about: 'Where the output of containers goes that name no driver: json-file, local or none',
+      about: 'Where the output of containers goes that name no driver: json-file, local, journald or none',
     }),
     'log-opts': z._default(logOptions, {}).register(keyFacts, {
       flag: 'log-opt',

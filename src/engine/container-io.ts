@@ -1,7 +1,8 @@
 import { fail } from '../errors.ts';
 import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { frame } from '../lib/frames.ts';
-import { type LogLine, readLog } from '../runtime/logs.ts';
+import { canReadJournal } from '../runtime/journal-reader.ts';
+import { type LogLine, type LogQuery as RuntimeLogQuery, readLog } from '../runtime/logs.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
@@ -116,20 +117,24 @@ export class ContainerIo {
   /** The stored log, and what comes if followed until the container stops. */
   async logs(ref: string, o: LogQuery): Promise<ContainerLog> {
     const record = this.#find(ref);
-    if (record.hostConfig.logConfig.type === 'none') {
+    const { type } = record.hostConfig.logConfig;
+    if (type === 'none' || (type === 'journald' && !canReadJournal())) {
       throw fail.notImplemented('configured logging driver does not support reading');
     }
     return { isTty: record.config.tty, attributes: attributesOf(record), lines: this.#lines(record, o) };
   }
 
   #lines(record: ContainerRecord, { follow, ...query }: LogQuery): AsyncIterable<LogLine> {
-    const path = this.#parts.launcher.logPathOf(record.id);
-    if (!follow || !isRunning(record)) return readLog(path, query);
+    const read = (wish: RuntimeLogQuery) =>
+      record.hostConfig.logConfig.type === 'journald'
+        ? this.#parts.runtime.readJournal(record.id, wish)
+        : readLog(this.#parts.launcher.logPathOf(record.id), wish);
+    if (!follow || !isRunning(record)) return read(query);
     const ended = this.#parts.waiters.next(record.id, 'next-exit', query.signal).then(
       () => {},
       () => {},
     );
-    return readLog(path, { ...query, ended });
+    return read({ ...query, ended });
   }
 
   async #replay(
@@ -165,7 +170,7 @@ function attributesOf(record: ContainerRecord): ReadonlyMap<string, string> {
 export interface ContainerIoParts {
   records: ContainerRecords;
   launcher: Pick<Launcher, 'logPathOf'>;
-  runtime: Pick<Runtime, 'attach' | 'resize'>;
+  runtime: Pick<Runtime, 'attach' | 'resize' | 'readJournal'>;
   streams: Streams;
   waiters: Waiters;
   events: Events;

@@ -1,7 +1,10 @@
+import { randomBytes } from 'node:crypto';
 import { runInNewContext } from 'node:vm';
 import { fail, messageOf } from '../errors.ts';
 import { shortId } from '../lib/ids.ts';
+import { journalFieldName } from '../lib/journal-entry.ts';
 import { type LogOptions, logConfigComplaint, logLimitsOf } from '../lib/log-options.ts';
+import { hasJournal } from '../runtime/journal-sender.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { commandOf } from './bundle-spec.ts';
 import type { ContainerRecord, LogConfig } from './model.ts';
@@ -20,6 +23,22 @@ const MIN_GENERATION_BYTES = 16 * 1024;
 
 /** dockerd: daemon/logger/local, defaults. */
 const localLimits = { maxBytes: 20_000_000, maxFiles: 5, compresses: true };
+
+/** They go with each line, and with it must fit into a datagram. */
+const MAX_JOURNAL_FIELDS_LENGTH = 32 * 1024;
+
+/** What each entry says of its own line; no label takes that away from it. */
+const lineFields: ReadonlySet<string> = new Set([
+  'MESSAGE',
+  'PRIORITY',
+  'SYSLOG_TIMESTAMP',
+  'CONTAINER_LOG_EPOCH',
+  'CONTAINER_LOG_ORDINAL',
+  'CONTAINER_PARTIAL_ID',
+  'CONTAINER_PARTIAL_ORDINAL',
+  'CONTAINER_PARTIAL_LAST',
+  'CONTAINER_PARTIAL_MESSAGE',
+]);
 
 /** A pattern that needs longer than this for a few names is meant to need long. */
 const MAX_MATCHING_MS = 100;
@@ -47,8 +66,7 @@ export function logSinkOf(
   const { type, config } = record.hostConfig.logConfig;
   try {
     if (type === 'none') return { kind: 'none' };
-    // the engine does not write to the journal yet: as dockerd where there is none
-    if (type === 'journald') throw new Error('journald is not enabled on this host');
+    if (type === 'journald') return journalSinkOf(record);
     logAttributesOf(record);
     const fallback = type === 'local' ? localLimits : { ...o.defaults, compresses: false };
     const { maxBytes, maxFiles, compresses } = logLimitsOf(type, config, fallback);
@@ -63,6 +81,29 @@ export function logSinkOf(
   }
 }
 
+/** dockerd: daemon/logger/journald. */
+function journalSinkOf(record: ContainerRecord): BundleSpec['log'] {
+  if (!hasJournal()) throw new Error('journald is not enabled on this host');
+  const { id, name, config } = record;
+  const tag = logTagOf(record, '{{.ID}}');
+  const standard = {
+    CONTAINER_ID: shortId(id),
+    CONTAINER_NAME: name.replace(/^\//, ''),
+    CONTAINER_TAG: tag,
+    IMAGE_NAME: config.image,
+    SYSLOG_IDENTIFIER: tag,
+  };
+  const chosen = [...chosenAttributesOf(record)].map(
+    ([key, value]) => [journalFieldName(key), value] as const,
+  );
+  const own = chosen.filter(([field]) => field !== '' && !lineFields.has(field));
+  const fields = { ...standard, ...Object.fromEntries(own), CONTAINER_ID_FULL: id };
+  const size = Object.entries(fields).reduce((sum, [field, value]) => sum + field.length + value.length, 0);
+  if (size > MAX_JOURNAL_FIELDS_LENGTH)
+    throw new Error('labels and env are too long for an entry of the journal');
+  return { kind: 'journal', fields, epoch: randomBytes(32).toString('hex') };
+}
+
 /** Whether a container's log is in a file that may be looked at. */
 export function hasLogFile({ hostConfig }: ContainerRecord): boolean {
   return hostConfig.logConfig.type === 'json-file';
@@ -70,18 +111,22 @@ export function hasLogFile({ hostConfig }: ContainerRecord): boolean {
 
 /** What `details` shows of each line: chosen labels and variables, and the tag where one is asked for. */
 export function logAttributesOf(record: ContainerRecord): Map<string, string> {
+  const attributes = chosenAttributesOf(record);
+  const tag = logTagOf(record, '');
+  if (tag !== '') attributes.set('tag', tag);
+  return attributes;
+}
+
+function chosenAttributesOf(record: ContainerRecord): Map<string, string> {
   const { labels, 'labels-regex': labelsPattern, env, 'env-regex': envPattern } = optionsOf(record);
   const variables = (record.config.env ?? []).flatMap((entry): [string, string][] => {
     const at = entry.indexOf('=');
     return at > 0 ? [[entry.slice(0, at), entry.slice(at + 1)]] : [];
   });
-  const attributes = new Map([
+  return new Map([
     ...chosen(new Map(Object.entries(record.config.labels ?? {})), labels, labelsPattern),
     ...chosen(new Map(variables), env, envPattern),
   ]);
-  const tag = logTagOf(record, '');
-  if (tag !== '') attributes.set('tag', tag);
-  return attributes;
 }
 
 /** The `tag` option filled in, or a template of the driver's own. */

@@ -15,6 +15,7 @@ import {
   platform,
 } from '../host/facts.ts';
 import { readIfThere } from '../host/files.ts';
+import { logDrivers } from '../lib/log-options.ts';
 import { type ProxySettings, withoutCredentials } from '../lib/proxy-address.ts';
 import { nowText } from '../lib/time.ts';
 import type { Store } from '../store/store.ts';
@@ -106,7 +107,11 @@ export class System {
         ['Supports d_type', 'true'],
         ['Native Overlay Diff', 'true'],
       ] as const,
-      plugins: { volume: ['local'], network: ['bridge', 'host', 'null'], log: [facts.loggingDriver] },
+      plugins: {
+        volume: ['local'],
+        network: ['bridge', 'host', 'null'],
+        log: logDrivers.filter((name) => name !== 'none'),
+      },
       limits: limitsView(limits),
       isForwardingIpv4,
       isBridgeFilteredByIptables,

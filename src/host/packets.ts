@@ -72,6 +72,60 @@ export function sendDatagram(path: string, bytes: Uint8Array): void {
   }
 }
 
+/** A socket of our own that sends datagrams to one address, whose peer can make it wait. */
+export class DatagramSocket {
+  #fd: number;
+  #poll: PollHandle | undefined;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Throws system errors: ENOENT and ECONNREFUSED where nobody listens. */
+  static connect(path: string): DatagramSocket {
+    const fd = openSocket(SOCK_DGRAM);
+    try {
+      connectOnce(fd, path);
+      return new DatagramSocket(fd);
+    } catch (cause) {
+      closeSync(fd);
+      throw cause;
+    }
+  }
+
+  /** False where the peer has no room now. Throws system errors: EMSGSIZE, and ECONNREFUSED once the peer is gone. */
+  send(bytes: Uint8Array): boolean {
+    const c = libc();
+    for (;;) {
+      if (c.send(this.#fd, bytes, bytes.byteLength, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
+      const errno = c.errno();
+      if (errno === constants.errno.EINTR) continue;
+      if (errno === constants.errno.EAGAIN || errno === constants.errno.ENOBUFS) return false;
+      throw systemError(errno, 'send');
+    }
+  }
+
+  /** Resolves when there may be room: the caller tries again and sees. For one at a time. */
+  async room(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const onReady = () => {
+        this.#poll?.stop();
+        setImmediate(resolve);
+      };
+      if (this.#poll === undefined) this.#poll = libc().poll(this.#fd, { writable: true }, onReady);
+      else this.#poll.start({ writable: true }, onReady);
+    });
+  }
+
+  /** Whoever waits for room waits on. Safe twice. */
+  close(): void {
+    if (this.#fd < 0) return;
+    this.#poll?.close();
+    closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}
+
 function openSocket(type: number): number {
   return succeed('socket', undefined, (c) => c.socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }

@@ -1,5 +1,5 @@
-/** The log drivers that there are, in dockerd's names. */
-export const logDrivers = ['json-file', 'local', 'journald', 'none'] as const;
+/** The log drivers that there are, in dockerd's names and order. */
+export const logDrivers = ['journald', 'json-file', 'local', 'none'] as const;
 export type LogDriver = (typeof logDrivers)[number];
 
 export type LogOptions = Readonly<Record<string, string>>;

@@ -15,7 +15,9 @@ import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
 import { RuntimeFeatures } from './features.ts';
+import { readJournal } from './journal-reader.ts';
 import { removeLeft } from './leftovers.ts';
+import type { LogLine, LogQuery } from './logs.ts';
 import { type ProbeLimits, type ProbeResult, runProbe } from './probe.ts';
 import { type BundleResources, ociResources } from './resources.ts';
 import { type MonitorLog, RunningLogs } from './running-logs.ts';
@@ -132,7 +134,7 @@ export class Runtime implements AsyncDisposable {
     };
     try {
       bundle.make(facts, config);
-      const log = this.#logs.begin(spec.log);
+      const log = this.#logs.begin(spec.log, bundle.directory);
       const container = processId(await this.#monitor(bundle, facts, runtime, { ...spec, log }));
       const monitor = bundle.read()?.monitor;
       const known = { ...facts, container, ...(monitor && { monitor: processId(monitor.pid) }) };
@@ -275,6 +277,11 @@ export class Runtime implements AsyncDisposable {
     return connection;
   }
 
+  /** A log that is in systemd's journal, of all the container's runs. */
+  readJournal(id: string, query: LogQuery): AsyncIterable<LogLine> {
+    return readJournal({ containerId: id, mark: () => this.#logs.markOf(id) }, query);
+  }
+
   /** Runs one more process in a container. Throws a {@link StartFailure} in dockerd's words. */
   async exec(spec: ExecSpec): Promise<RunningExec> {
     const parts = { conmonPath: this.#conmonPath, cgroups: this.#cgroups, log: this.#log };
@@ -299,12 +306,14 @@ export class Runtime implements AsyncDisposable {
     for (const id of readdirSync(bundlesOf(this.#execRoot))) {
       const bundle = new Bundle(this.#execRoot, id);
       const facts = bundle.read();
-      if (facts !== undefined && isRunning(facts.container)) this.#keepLog(bundle, facts);
+      if (facts === undefined) continue;
+      if (isRunning(facts.container)) this.#keepLog(bundle, facts);
+      else if (facts.log.kind === 'journal') this.#logs.keep(id, facts.log, bundle.directory); // the end of it
     }
   }
 
   #keepLog(bundle: Bundle, facts: RunFacts): void {
-    this.#logs.keep(bundle.id, facts.log);
+    this.#logs.keep(bundle.id, facts.log, bundle.directory);
     this.#exits.watch(bundle, facts);
   }
 

@@ -208,6 +208,9 @@ export class FakeRuntime implements RuntimeShape {
 
   async resize(): Promise<void> {}
 
+  /** There is no journal in this world. */
+  async *readJournal(): AsyncGenerator<never> {}
+
   async update(id: string): Promise<void> {
     await this.#do('update', () => this.#known(id));
   }

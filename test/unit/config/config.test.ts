@@ -260,7 +260,7 @@ test('whatever is wrong is named, by its flag or by its place in the file', () =
     [['--default-runtime', 'kata'], {}, /default-runtime: specified default runtime 'kata' does not exist/],
     [['--log-opt', 'sieve=x'], {}, /log-opts: unknown log opt 'sieve' for json-file log driver/],
     [['--log-opt', 'max-size=wide'], {}, /log-opts: invalid size: 'wide'/],
-    [['--log-driver', 'journald'], {}, /log-driver: must be one of json-file, local, none/],
+    [['--log-driver', 'syslog'], {}, /log-driver: must be one of journald, json-file, local, none/],
     [['--board', 'pdp-11'], {}, /board: there is no profile "pdp-11"/],
     [['--bip', '10.0.0.1'], {}, /--bip: must be an IPv4 address and prefix length/],
     [['--bridge', 'none'], {}, /--bridge: must be the name of a network interface/],
