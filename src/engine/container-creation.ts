@@ -41,8 +41,7 @@ export function newRecord(
 ): ContainerRecord {
   const config = mergeConfig(request.config, image.config.config ?? {});
   const hostConfig = withDefaults(request.hostConfig, host);
-  const hostname =
-    hostConfig.networkMode === 'host' || hostConfig.utsMode === 'host' ? host.hostname : shortId(id);
+  const hostname = hostConfig.networkMode === 'host' ? host.hostname : shortId(id);
   if ((config.entrypoint ?? []).length + (config.cmd ?? []).length === 0) throw fail.noCommand();
   return {
     id,
@@ -86,8 +85,14 @@ function withDefaults(hostConfig: HostConfig, host: HostLimits): HostConfig {
     maskedPaths: hostConfig.maskedPaths ?? (privileged ? null : defaultMaskedPaths),
     readonlyPaths: hostConfig.readonlyPaths ?? (privileged ? null : defaultReadonlyPaths),
     pidsLimit: hostConfig.pidsLimit !== null && hostConfig.pidsLimit <= 0 ? null : hostConfig.pidsLimit,
+    securityOpt: hostConfig.securityOpt ?? defaultSecurityOpt(hostConfig),
     logConfig: mergeLogConfig(hostConfig.logConfig, host.defaults.logs),
   };
+}
+
+/** dockerd: who shares so much with the host is not labelled apart from it. */
+function defaultSecurityOpt({ privileged, ipcMode, pidMode }: HostConfig): string[] | null {
+  return privileged || ipcMode === 'host' || pidMode === 'host' ? ['label=disable'] : null;
 }
 
 /** With cgroup v1 a privileged container is in the host's, whatever the default. */
@@ -134,7 +139,6 @@ export function mergeConfig(wanted: ContainerConfig, image: ImageRunConfig): Con
   const cmd = (wanted.cmd?.length ?? 0) === 0 && keepsEntrypoint ? (image.Cmd ?? null) : wanted.cmd;
   const healthcheck = mergeHealthcheck(wanted.healthcheck, image.Healthcheck);
   const stopSignal = wanted.stopSignal || image.StopSignal;
-  const shell = wanted.shell ?? image.Shell ?? undefined;
   return {
     ...wanted,
     user: wanted.user || (image.User ?? ''),
@@ -148,7 +152,6 @@ export function mergeConfig(wanted: ContainerConfig, image: ImageRunConfig): Con
     onBuild: wanted.onBuild ?? image.OnBuild ?? null,
     ...(healthcheck && { healthcheck }),
     ...(stopSignal && { stopSignal }),
-    ...(shell && { shell }),
   };
 }
 
@@ -160,7 +163,8 @@ function unite<T>(
   return { ...below, ...above };
 }
 
-function mergeEnv(wanted: string[] | null, image: readonly string[] | null | undefined): string[] {
+function mergeEnv(wanted: string[] | null, image: readonly string[] | null | undefined): string[] | null {
+  if ((wanted ?? []).length === 0) return image ? [...image] : null;
   const nameOf = (variable: string) => variable.split('=', 1)[0];
   const own = new Set((wanted ?? []).map(nameOf));
   return [...(wanted ?? []), ...(image ?? []).filter((variable) => !own.has(nameOf(variable)))];

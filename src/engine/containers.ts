@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
-import { bytesUnder, removeTree } from '../host/files.ts';
+import { removeTree } from '../host/files.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
 import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './container-checks.ts';
@@ -22,6 +22,7 @@ import type { ContainerRecord } from './model.ts';
 import { checkBindSources } from './mount-requests.ts';
 import { mountPointsOf } from './mounts.ts';
 import { settleDonors } from './namespaces.ts';
+import { writtenBytes } from './rootfs-marks.ts';
 import { VolumeFilling } from './volume-filling.ts';
 import type { VolumeMounts } from './volume-mounts.ts';
 import type { Volumes } from './volumes.ts';
@@ -196,7 +197,7 @@ export class Containers {
   }
 
   async #sizes(record: ContainerRecord): Promise<ContainerSizes> {
-    const rwBytes = await bytesUnder(join(this.#parts.launcher.directoryOf(record.id), 'upper'));
+    const rwBytes = await writtenBytes(join(this.#parts.launcher.directoryOf(record.id), 'upper'));
     const image = await this.#parts.images.find(record.imageId).catch(() => undefined);
     return { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
   }

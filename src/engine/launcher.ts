@@ -1,4 +1,4 @@
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import { pathInside } from '../host/inside.ts';
@@ -21,6 +21,7 @@ import { type LogDefaults, logSinkOf } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding, Ulimit } from './model.ts';
 import type { MountSetup } from './mount-setup.ts';
 import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
+import { markRootfs } from './rootfs-marks.ts';
 import type { SecurityDefaults } from './security.ts';
 import type { SharedMemory } from './shared-memory.ts';
 
@@ -128,7 +129,7 @@ export class Launcher {
     const record = withNamesOf(given, donors.network);
     const log = logSinkOf(record, { path: this.logPathOf(record.id), defaults: this.#defaults.logs });
     const rootfs = await this.mount(record);
-    await markAsContainer(rootfs);
+    await markRootfs(rootfs);
     await checkWorkingDirectory(rootfs, record.config.workingDir);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
     const mounts = await this.#mounts.setUp(record);
@@ -238,11 +239,6 @@ function withNamesOf(record: ContainerRecord, donor: ContainerRecord | undefined
   if (donor === undefined) return record;
   const { hostname, domainname } = donor.config;
   return { ...record, config: { ...record.config, hostname, domainname } };
-}
-
-/** Programs look for this file to know that they are in a container. A hint is not worth a failed start. */
-async function markAsContainer(rootfs: string): Promise<void> {
-  await writeFile(join(rootfs, '.dockerenv'), '', { flag: 'wx', mode: 0o755 }).catch(() => {});
 }
 
 /** What inspect shows of an endpoint that is up. */

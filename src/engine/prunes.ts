@@ -9,6 +9,7 @@ import type { Images } from './images.ts';
 import type { Launcher } from './launcher.ts';
 import type { Life } from './life.ts';
 import { PruneRule } from './prune-rule.ts';
+import { writtenBytes } from './rootfs-marks.ts';
 import type { Volumes } from './volumes.ts';
 
 /** What a prune removed, by ID or name, and the bytes that this freed. */
@@ -36,7 +37,7 @@ export class Prunes {
         const { id, config, createdAt, state } = record;
         const isIdle = !isRunning(record) && !['starting', 'restarting', 'removing'].includes(state.status);
         if (!isIdle || !rule.passes(Date.parse(createdAt), config.labels)) continue;
-        const bytes = await bytesUnder(join(launcher.directoryOf(id), 'upper'));
+        const bytes = await writtenBytes(join(launcher.directoryOf(id), 'upper'));
         try {
           await life.remove(id, id, { force: false, withVolumes: false });
         } catch (cause) {

@@ -10,6 +10,8 @@ export interface CheckedResources<T extends Resources> {
 
 const MIN_MEMORY_BYTES = 6 * 1024 * 1024;
 const MOST_CPUS = 8192;
+const KERNEL_MEMORY_IS_OLD =
+  'Specifying a kernel memory limit is deprecated and will be removed in a future release.';
 
 /**
  * Checks limits against each other and against the kernel, in dockerd's order (moby, verifyPlatformContainerResources).
@@ -89,6 +91,8 @@ function checkReservation(hostConfig: Resources, limits: CgroupLimits, warnings:
     delete hostConfig.kernelMemory;
   } else if (kernelMemory > 0 && kernelMemory < MIN_MEMORY_BYTES) {
     throw fail.badRequest('Minimum kernel memory limit allowed is 6MB');
+  } else if (kernelMemory > 0) {
+    warnings.push(KERNEL_MEMORY_IS_OLD);
   }
 }
 

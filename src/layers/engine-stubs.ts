@@ -1,9 +1,10 @@
-import { type BigIntStats, lstatSync, readdirSync } from 'node:fs';
+import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { isAbsence } from '../host/files.ts';
 import { getXattr } from '../host/kernel.ts';
 
 /** Files that the engine and the runtime make, empty, to mount something over them or as a sign. */
 const files = new Set(['.dockerenv', 'etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console']);
+const links = new Map([['etc/mtab', '/proc/mounts']]);
 /** Directories that they make for the same purpose, or to hold such files. */
 const directories = new Set(['dev', 'dev/pts', 'dev/shm', 'etc', 'proc', 'sys']);
 
@@ -22,6 +23,8 @@ export class EngineStubs {
   /** True if this is such a thing, and nothing else has become of it. */
   has(path: string, disk: string | Buffer, found: BigIntStats): boolean {
     if (files.has(path)) return found.isFile() && found.size === 0n;
+    const target = links.get(path);
+    if (target !== undefined) return found.isSymbolicLink() && readlinkSync(disk) === target;
     return directories.has(path) && found.isDirectory() && this.#isBare(path, disk, found);
   }
 

@@ -29,8 +29,10 @@ export function hostsFile(o: {
     if (address !== undefined && address !== '') lines.push(`${address}\t${name}`);
   }
   if (o.ipAddress !== undefined && o.hostname !== '') {
-    const names = o.domainname === '' ? o.hostname : `${o.hostname}.${o.domainname} ${o.hostname}`;
-    lines.push(`${o.ipAddress}\t${names}`);
+    // a host name may be a whole one already
+    const whole = o.domainname === '' ? o.hostname : `${o.hostname}.${o.domainname}`;
+    const [first = ''] = whole.split('.', 1);
+    lines.push(`${o.ipAddress}\t${whole === first ? whole : `${whole} ${first}`}`);
   }
   return `${lines.join('\n')}\n`;
 }

@@ -282,11 +282,11 @@ function rootPropagationOf({ mounts }: BundleSpec): 'shared' | 'rslave' | undefi
 
 const alwaysWritable = new Set(['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue']);
 
-/** A privileged container may write to /sys and its cgroups, unless its root file system is read-only. */
-function withAccess(mount: BundleMount, { isPrivileged, isRootfsReadonly }: BundleSpec): BundleMount {
+/** A privileged container may write to /sys and its cgroups, also where its root file system is read-only. */
+function withAccess(mount: BundleMount, { isPrivileged }: BundleSpec): BundleMount {
   if (alwaysWritable.has(mount.destination)) return mount;
   const options = mount.options.filter((option) => option !== 'ro');
-  return { ...mount, options: isPrivileged && !isRootfsReadonly ? options : [...options, 'ro'] };
+  return { ...mount, options: isPrivileged ? options : [...options, 'ro'] };
 }
 
 function resourcesOf(bundle: BundleSpec, devices: readonly OciDevice[], host: SpecHost): object {

@@ -12,6 +12,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -238,6 +239,7 @@ describe('the changes of an overlay are packed', { skip }, () => {
     for (const name of ['dev', 'proc', 'sys', 'etc']) mkdirSync(join(upper, name), { mode: 0o755 });
     for (const name of ['.dockerenv', 'etc/hosts', 'etc/hostname', 'etc/resolv.conf'])
       writeFileSync(join(upper, name), '');
+    symlinkSync('/proc/mounts', join(upper, 'etc/mtab'));
     assert.deepEqual(pack(upper, { kind: 'diff' }), Buffer.alloc(1024));
     // an image with an /etc of its own, whose mode the container kept
     mkdirSync(join(lower, 'etc'));
@@ -249,6 +251,12 @@ describe('the changes of an overlay are packed', { skip }, () => {
     writeFileSync(join(upper, 'etc/passwd'), 'root');
     writeFileSync(join(upper, 'proc/x'), '');
     assert.deepEqual(namesIn(pack(upper, { kind: 'diff' })), ['etc/', 'etc/passwd', 'proc/', 'proc/x']);
+    unlinkSync(join(upper, 'etc/mtab'));
+    symlinkSync('/proc/self/mounts', join(upper, 'etc/mtab'));
+    assert.ok(
+      namesIn(pack(upper, { kind: 'diff' })).includes('etc/mtab'),
+      'the container has made it its own',
+    );
   });
 });
 

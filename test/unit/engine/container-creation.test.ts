@@ -53,7 +53,7 @@ test('the request wins over the image; maps, labels and variables are united', (
   const { user, workingDir, entrypoint, cmd, stopSignal, shell } = merged;
   assert.deepEqual(
     [user, workingDir, entrypoint, cmd, stopSignal, shell],
-    ['app', '/app', ['/entry'], ['default'], 'SIGINT', ['/bin/ash']],
+    ['app', '/app', ['/entry'], ['default'], 'SIGINT', undefined], // a shell is for builds, and is not inherited
   );
 });
 
@@ -148,4 +148,10 @@ test('another platform: refused where one was asked for, told where not', () => 
     message:
       'image with reference app was found but does not match the specified platform: wanted linux/amd64, actual: linux/arm64',
   });
+});
+
+test('no variables are none, and not an empty list', () => {
+  assert.equal(mergeConfig(plainConfig, {}).env, null);
+  assert.equal(mergeConfig({ ...plainConfig, env: [] }, { Env: null }).env, null);
+  assert.deepEqual(mergeConfig(plainConfig, { Env: [] }).env, []);
 });

@@ -9,6 +9,8 @@ const plain = { hostname: 'c1', domainname: '', extraHosts: [] };
 
 test('hosts: loopback, the user’s lines, then the container itself', () => {
   assert.equal(hostsFile({ ...plain, ipAddress: '172.17.0.2' }), `${loopback}172.17.0.2\tc1\n`);
+  const whole = hostsFile({ ...plain, hostname: 'c1.lan', ipAddress: '172.17.0.2' });
+  assert.equal(whole, `${loopback}172.17.0.2\tc1.lan c1\n`);
   const extraHosts = ['db:10.0.0.5', 'six:2001:db8::1'];
   const text = hostsFile({ hostname: 'c1', domainname: 'lan', ipAddress: '172.17.0.2', extraHosts });
   assert.equal(text, `${loopback}10.0.0.5\tdb\n2001:db8::1\tsix\n172.17.0.2\tc1.lan c1\n`);

@@ -138,6 +138,10 @@ test('a read-only root makes read-only what a process may do without', () => {
   for (const path of ['/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue'])
     assert.ok(!optionsAt(spec, path)?.includes('ro'), path);
   assert.equal(optionsAt(spec, '/sys')?.filter((option) => option === 'ro').length, 1);
+  // dockerd: who is privileged may write there nevertheless
+  const privileged = specOf({ isRootfsReadonly: true, isPrivileged: true });
+  for (const path of ['/sys', '/sys/fs/cgroup'])
+    assert.ok(!optionsAt(privileged, path)?.includes('ro'), path);
 });
 
 const device: OciDevice = {
