@@ -1,35 +1,60 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { readCgroupLayout, removeCgroup } from '../../src/host/cgroup.ts';
+import { capabilities, capabilitiesIn } from '../../src/host/facts.ts';
 import { unpackDebianDocker } from '../bench/debian-docker.ts';
+import type { CliResult } from './engine.ts';
+import { programPath } from './programs.ts';
 
 const START_MS = 30_000;
+/** Address of the bridge that containers are on by default, where there are any. */
+export const BRIDGE = '172.30.0.1/24';
+/** An empty /run hides other engines' sockets. A shell as init reaps what the daemon leaves behind. */
+const PRELUDE = [
+  'mount -t tmpfs run /run && ip link set lo up',
+  'mkdir "$0" && mount -t tmpfs shared "$0" && mount --make-shared "$0"',
+  '"$@"; exit $?',
+].join(' && ');
 
 /**
- * Debian's dockerd, to be compared with: unpacked and not installed, in name spaces of its own, without containers.
- * Everything it starts ends with it.
+ * Debian's dockerd, to be compared with: unpacked and not installed, in name spaces of its own. Everything it starts
+ * ends with it.
  */
 export class Dockerd implements AsyncDisposable {
   readonly directory: string;
   readonly socket: string;
+  /** Mounts on it go on to containers that ask for that, as do those on a real host's root. */
+  readonly sharedDirectory: string;
+  readonly cgroupParent: string;
   #process: ChildProcess | undefined;
 
   private constructor(directory: string) {
     this.directory = directory;
     this.socket = join(directory, 'd.sock');
+    this.sharedDirectory = join(directory, 'shared');
+    this.cgroupParent = `/skt-dockerd-${directory.split('-').at(-1)}`;
   }
 
-  /** Throws if this host has none and can get none, or cannot run it. */
-  static async start(): Promise<Dockerd> {
+  /** Throws if this host has none and can get none, or cannot run it. Without containers it has no network either. */
+  static async start({ hasContainers = false } = {}): Promise<Dockerd> {
     const programs = await unpackDebianDocker();
     const dockerd = new Dockerd(await mkdtemp(join(tmpdir(), 'skt-dockerd-')));
     try {
-      await dockerd.#boot(programs);
+      await dockerd.#boot(
+        programs,
+        hasContainers
+          ? [
+              ...['--bip', BRIDGE, '--cgroup-parent', dockerd.cgroupParent],
+              ...['--init-path', programPath('tini-static')],
+            ]
+          : ['--bridge', 'none', '--iptables=false', '--ip-masq=false'],
+      );
       return dockerd;
     } catch (cause) {
       await dockerd[Symbol.asyncDispose]();
@@ -37,10 +62,23 @@ export class Dockerd implements AsyncDisposable {
     }
   }
 
+  /** A process in its name spaces. */
+  async pid(): Promise<number> {
+    const init = this.#process?.pid ?? 0;
+    return Number((await readFile(`/proc/${init}/task/${init}/children`, 'utf8')).split(' ')[0]);
+  }
+
   /** Runs the docker CLI against it; throws unless it exits with 0. */
   async ok(args: readonly string[]): Promise<string> {
-    const env = { DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: join(this.directory, 'cli') };
-    return (await execa('docker', args, { env, timeout: 120_000 })).stdout;
+    return (await execa('docker', args, { env: this.#cliEnvironment(), timeout: 120_000 })).stdout;
+  }
+
+  /** Runs the docker CLI against it. */
+  async docker(args: readonly string[], { input = '' } = {}): Promise<CliResult> {
+    const { exitCode, stdout, stderr } = await execa('docker', args, {
+      ...{ input, timeout: 60_000, env: this.#cliEnvironment(), reject: false, stripFinalNewline: false },
+    });
+    return { code: exitCode ?? -1, stdout, stderr };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -50,6 +88,7 @@ export class Dockerd implements AsyncDisposable {
       child.kill('SIGKILL'); // unshare takes the init of its name space along, and that everything in it
       await ended;
     }
+    await removeCgroup(await readCgroupLayout(), this.cgroupParent);
     for (let tries = 0; ; tries++) {
       try {
         await rm(this.directory, { recursive: true, force: true });
@@ -61,15 +100,24 @@ export class Dockerd implements AsyncDisposable {
     }
   }
 
-  async #boot(programs: readonly string[]): Promise<void> {
+  #cliEnvironment(): Record<string, string> {
+    return {
+      DOCKER_HOST: `unix://${this.socket}`,
+      DOCKER_CONFIG: join(this.directory, 'cli'),
+      DOCKER_CLI_HINTS: 'false',
+    };
+  }
+
+  async #boot(programs: readonly string[], flags: readonly string[]): Promise<void> {
     const { directory, socket } = this;
     const at = (name: string) => join(directory, name);
+    await writeRuntime(at('bin'));
     await writeFile(at('daemon.json'), JSON.stringify({ 'deprecated-key-path': at('key.json') }));
     const command = [
       'dockerd',
       ...['--host', `unix://${socket}`, '--data-root', at('data'), '--exec-root', at('exec')],
       ...['--config-file', at('daemon.json'), '--pidfile', at('pid'), '--storage-driver', 'overlay2'],
-      ...['--bridge', 'none', '--iptables=false', '--ip-masq=false'],
+      ...flags,
     ];
     const log = openSync(at('log'), 'a');
     this.#process = spawn(
@@ -85,11 +133,11 @@ export class Dockerd implements AsyncDisposable {
           '--fork',
           '--kill-child',
         ],
-        ...['sh', '-c', 'mount -t tmpfs run /run && ip link set lo up && "$@"; exit $?', 'sh', ...command],
+        ...['sh', '-c', PRELUDE, this.sharedDirectory, ...command],
       ],
       {
         stdio: ['ignore', log, log],
-        env: { ...process.env, PATH: [...programs, process.env['PATH'] ?? ''].join(':') },
+        env: { ...process.env, PATH: [at('bin'), ...programs, process.env['PATH'] ?? ''].join(':') },
       },
     );
     closeSync(log);
@@ -99,4 +147,25 @@ export class Dockerd implements AsyncDisposable {
     }
     throw new Error(`dockerd does not answer: ${(await readFile(at('log'), 'utf8')).slice(-1000)}`);
   }
+}
+
+/**
+ * dockerd gives privileged containers all capabilities that the kernel knows, and runc fails where the host itself has
+ * fewer, as in some virtual machines: there, a runc stands before the real one that leaves those out.
+ */
+async function writeRuntime(directory: string): Promise<void> {
+  await mkdir(directory);
+  const available = new Set(capabilities());
+  const missing = capabilitiesIn((1n << 64n) - 1n).filter((name) => !available.has(name));
+  if (missing.length === 0) return;
+  const script = `#!/bin/sh
+file=
+for word; do
+  case $last in --bundle) file=$word/config.json ;; --process) file=$word ;; esac
+  last=$word
+done
+[ ! -f "$file" ] || sed -i -E 's/"(${missing.join('|')})",?//g; s/,]/]/g' "$file"
+exec ${programPath('runc')} "$@"
+`;
+  await writeFile(join(directory, 'runc'), script, { mode: 0o755 });
 }
