@@ -1,5 +1,6 @@
 import { fail } from '../errors.ts';
-import { type Effort, STEP_BYTES } from './effort.ts';
+import { copyBytes } from '../lib/copy-bytes.ts';
+import type { Effort } from './effort.ts';
 
 /** A layer's exact tar, any part of it at any time. */
 export interface TarBytes {
@@ -11,20 +12,26 @@ export interface TarBytes {
 /** Bytes that a program may copy from. */
 export interface Source {
   readonly bytes: number;
-  /** Fills `target` from this position on. Throws `CORRUPT` where the source has no such range. */
-  copy(position: number, target: Buffer): void;
+  /** Fills `target`, or that part of it, from this position on. Throws `CORRUPT` where the source has no such range. */
+  copy(position: number, target: Buffer, start?: number, end?: number): void;
 }
 
 /** Programs copy in snippets: so much is read at once, and so many such blocks are kept. */
-const BLOCK_BYTES = 64 << 10;
-const MOST_BLOCKS = 48;
+const BLOCK_BYTES = 16 << 10;
+const SETS = 48;
+const BLOCKS_PER_SET = 4;
+/** A copy of so much is read to where it goes, by itself. */
+const LONG_BYTES = BLOCK_BYTES / 2;
 
 /** What a delta builds on: the tars of the base's layers, one behind the other as one run of bytes. Holds 3 MiB of it. */
 export class Base implements Source {
   readonly bytes: number;
   readonly #layers: readonly { readonly start: number; readonly tar: TarBytes }[];
-  /** By their position; the one that was not used for longest is first. */
-  readonly #blocks = new Map<number, Buffer>();
+  /** Those that were read, each in one of the places that its number allows, and when they were used last. */
+  readonly #blocks: (Buffer | undefined)[] = new Array(SETS * BLOCKS_PER_SET);
+  readonly #starts = new Float64Array(SETS * BLOCKS_PER_SET).fill(-1);
+  readonly #usedAt = new Float64Array(SETS * BLOCKS_PER_SET);
+  #uses = 0;
   #effort: Effort | undefined;
 
   constructor(tars: readonly TarBytes[]) {
@@ -48,32 +55,52 @@ export class Base implements Source {
     this.#effort = effort;
   }
 
-  copy(position: number, target: Buffer): void {
-    checkRange(this, position, target.length);
-    for (let done = 0; done < target.length; ) {
-      const at = position + done;
-      const block = this.#block(at - (at % BLOCK_BYTES));
-      done += block.copy(target, done, at % BLOCK_BYTES);
+  copy(position: number, target: Buffer, start = 0, end = target.length): void {
+    checkRange(this, position, end - start);
+    for (let at = start; at < end; ) {
+      const from = position + at - start;
+      const inBlock = from % BLOCK_BYTES;
+      const place = this.#placeOf(from - inBlock);
+      if (end - at >= LONG_BYTES && this.#starts[place] !== from - inBlock) {
+        this.#readInto(target.subarray(at, end), from);
+        return;
+      }
+      const block = this.#block(place, from - inBlock);
+      const length = Math.min(end - at, block.length - inBlock);
+      copyBytes(block, inBlock, target, at, length);
+      at += length;
     }
   }
 
-  #block(start: number): Buffer {
-    const known = this.#blocks.get(start);
-    this.#blocks.delete(start);
-    if (known === undefined) this.#effort?.spend(STEP_BYTES);
-    const block = known ?? this.#read(start, Math.min(BLOCK_BYTES, this.bytes - start), this.#room());
-    this.#blocks.set(start, block);
+  /** Where the block is; if it is not there, which is to make room for it: the one of its set that was not used for longest. */
+  #placeOf(start: number): number {
+    const [starts, usedAt] = [this.#starts, this.#usedAt];
+    const first = ((start / BLOCK_BYTES) % SETS) * BLOCKS_PER_SET;
+    let oldest = first;
+    for (let place = first; place < first + BLOCKS_PER_SET; place++) {
+      if (starts[place] === start) return place;
+      if ((usedAt[place] ?? 0) < (usedAt[oldest] ?? 0)) oldest = place;
+    }
+    return oldest;
+  }
+
+  /** What a block lies in is used again for the next: by the thousand, such buffers would have to be collected. */
+  #block(place: number, start: number): Buffer {
+    this.#usedAt[place] = ++this.#uses;
+    const known = this.#blocks[place];
+    if (known !== undefined && this.#starts[place] === start) return known;
+    this.#effort?.spend(BLOCK_BYTES);
+    this.#starts[place] = -1; // until it is read
+    const block = this.#read(start, Math.min(BLOCK_BYTES, this.bytes - start), known);
+    this.#blocks[place] = block;
+    this.#starts[place] = start;
     return block;
   }
 
-  /** What the oldest block lies in is used again: by the thousand, such buffers would have to be collected. */
-  #room(): Buffer | undefined {
-    if (this.#blocks.size < MOST_BLOCKS) return undefined;
-    for (const [start, oldest] of this.#blocks) {
-      this.#blocks.delete(start);
-      return oldest;
-    }
-    return undefined;
+  #readInto(target: Buffer, position: number): void {
+    this.#effort?.spend(target.length);
+    const bytes = this.#read(position, target.length, target);
+    if (bytes !== target) bytes.copy(target);
   }
 
   /** A block may cross from one layer into the next. */
@@ -98,9 +125,9 @@ export class PlainSource implements Source {
     this.bytes = plain.length;
   }
 
-  copy(position: number, target: Buffer): void {
-    checkRange(this, position, target.length);
-    this.#plain.copy(target, 0, position, position + target.length);
+  copy(position: number, target: Buffer, start = 0, end = target.length): void {
+    checkRange(this, position, end - start);
+    copyBytes(this.#plain, position, target, start, end - start);
   }
 }
 

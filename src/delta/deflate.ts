@@ -29,7 +29,7 @@ const tunings: Readonly<Record<number, readonly [number, number, number, number]
 
 /**
  * Deflates (RFC 1951), one input after the other, in the same tables. Its loops keep what they use in local variables:
- * on devices it runs without the optimizing compiler, see `childNodeFlags`.
+ * much of what they do is done before V8 has compiled them.
  */
 export class Deflater {
   readonly #tables: Tables = { heads: new Int32Array(HASH_MASK + 1), chain: new Int32Array(WINDOW) };

@@ -5,7 +5,7 @@ import { fail } from '../errors.ts';
  * real images takes a tenth of it; a program written to keep a device busy reads its base over and over, a byte at a time.
  */
 const MOST_BYTES = 8 * 2 ** 30;
-/** What each step costs besides: a read or a window; and a compressor, which has tables to fill. */
+/** What a window costs besides, and a compressor, which has tables to fill. */
 export const STEP_BYTES = 64 << 10;
 export const COMPRESSOR_BYTES = 256 << 10;
 

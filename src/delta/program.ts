@@ -1,4 +1,6 @@
 import { fail } from '../errors.ts';
+import { copyBytes } from '../lib/copy-bytes.ts';
+import type { VarintReader } from '../lib/varints.ts';
 import type { Source } from './base.ts';
 import { Deflater } from './deflate.ts';
 import { COMPRESSOR_BYTES, type Effort, STEP_BYTES } from './effort.ts';
@@ -12,15 +14,16 @@ export const MAX_GZIP_BYTES = 8 << 20;
 
 /** Takes what a program makes, never more than it was promised. */
 export class Output {
+  /** What {@link room} is in. */
+  readonly piece: Buffer;
   readonly #write: (bytes: Buffer) => void;
-  readonly #piece: Buffer;
   #used = 0;
   #left: number;
 
   /** `write` is lent each piece for the length of the call. */
   constructor(bytes: number, write: (bytes: Buffer) => void) {
     this.#left = bytes;
-    this.#piece = Buffer.allocUnsafe(Math.min(bytes, PIECE_BYTES * 2));
+    this.piece = Buffer.allocUnsafe(Math.min(bytes, PIECE_BYTES * 2));
     this.#write = write;
   }
 
@@ -28,61 +31,62 @@ export class Output {
     return this.#left;
   }
 
-  /** Room for `length` bytes at most `PIECE_BYTES`, to be filled at once. */
-  room(length: number): Buffer {
+  /** Where in the piece there is room for `length` bytes, at most `PIECE_BYTES`, to be filled at once. */
+  room(length: number): number {
     if (length > this.#left) throw fail.corrupt('delta: a frame makes more than it says');
-    if (this.#used + length > this.#piece.length) this.flush();
+    if (this.#used + length > this.piece.length) this.flush();
+    const at = this.#used;
     this.#left -= length;
     this.#used += length;
-    return this.#piece.subarray(this.#used - length, this.#used);
+    return at;
   }
 
   put(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-      const length = Math.min(PIECE_BYTES, bytes.length - at);
-      bytes.copy(this.room(length), 0, at, at + length);
+    for (let from = 0; from < bytes.length; from += PIECE_BYTES) {
+      const length = Math.min(PIECE_BYTES, bytes.length - from);
+      copyBytes(bytes, from, this.piece, this.room(length), length);
     }
   }
 
   flush(): void {
-    if (this.#used > 0) this.#write(this.#piece.subarray(0, this.#used));
+    if (this.#used > 0) this.#write(this.piece.subarray(0, this.#used));
     this.#used = 0;
   }
 }
 
 /** Where copied bytes change: a count of bytes that stay, then a difference over the next four. */
 class Changes {
-  readonly #columns: ColumnReaders;
-  #untilNext: number | undefined;
+  readonly #gaps: VarintReader;
+  readonly #changes: VarintReader;
+  /** Negative while it is not read. */
+  #untilNext = -1;
 
-  constructor(columns: ColumnReaders) {
-    this.#columns = columns;
+  constructor({ gaps, changes }: ColumnReaders) {
+    this.#gaps = gaps;
+    this.#changes = changes;
   }
 
   /** Changes a copy, whole: a difference never reaches beyond the copy in which it begins. */
-  apply(bytes: Buffer): void {
-    let at = 0;
+  apply(bytes: Buffer, start: number, end: number): void {
+    let at = start;
     for (;;) {
-      this.#untilNext ??= this.#columns.gaps.isDone ? Number.POSITIVE_INFINITY : this.#columns.gaps.next();
-      if (this.#untilNext >= bytes.length - at) break;
+      if (this.#untilNext < 0) this.#untilNext = this.#nextGap();
+      if (this.#untilNext >= end - at) break;
       at += this.#untilNext;
-      this.#untilNext = undefined;
-      at += this.#add(bytes, at);
+      this.#untilNext = -1;
+      const stop = Math.min(at + CHANGE_BYTES, end);
+      // little-endian addition, with carry
+      for (let carry = 0; at < stop; at++) {
+        const sum = (bytes[at] ?? 0) + this.#changes.byte() + carry;
+        bytes[at] = sum & 0xff;
+        carry = sum >> 8;
+      }
     }
-    this.#untilNext -= bytes.length - at;
+    this.#untilNext -= end - at;
   }
 
-  /** Little-endian addition, with carry. */
-  #add(bytes: Buffer, at: number): number {
-    const width = Math.min(CHANGE_BYTES, bytes.length - at);
-    const difference = this.#columns.changes.take(width);
-    let carry = 0;
-    for (let k = 0; k < width; k++) {
-      const sum = (bytes[at + k] ?? 0) + (difference[k] ?? 0) + carry;
-      bytes[at + k] = sum & 0xff;
-      carry = sum >> 8;
-    }
-    return width;
+  #nextGap(): number {
+    return this.#gaps.isDone ? Number.MAX_SAFE_INTEGER : this.#gaps.next();
   }
 }
 
@@ -159,21 +163,28 @@ export class Program {
   /** Changes are made per piece, so pieces are the same for whoever writes a delta. */
   #copy(position: number, length: number, output: Output): void {
     for (let done = 0; done < length; done += PIECE_BYTES) {
-      const room = output.room(Math.min(PIECE_BYTES, length - done));
-      this.#source.copy(position + done, room);
-      this.#changes.apply(room);
+      const bytes = Math.min(PIECE_BYTES, length - done);
+      const at = output.room(bytes);
+      this.#source.copy(position + done, output.piece, at, at + bytes);
+      this.#changes.apply(output.piece, at, at + bytes);
     }
     this.#next = position + length;
   }
 
   #literal(length: number, output: Output): void {
-    output.put(this.#columns.literals.take(length));
+    for (let done = 0; done < length; done += PIECE_BYTES) {
+      const bytes = Math.min(PIECE_BYTES, length - done);
+      this.#columns.literals.copyTo(output.piece, output.room(bytes), bytes);
+    }
     this.#next += length;
   }
 
   #zeros(length: number, output: Output): void {
-    for (let done = 0; done < length; done += PIECE_BYTES)
-      output.room(Math.min(PIECE_BYTES, length - done)).fill(0);
+    for (let done = 0; done < length; done += PIECE_BYTES) {
+      const bytes = Math.min(PIECE_BYTES, length - done);
+      const at = output.room(bytes);
+      output.piece.fill(0, at, at + bytes);
+    }
     this.#next += length;
   }
 
@@ -189,8 +200,9 @@ export class Program {
     for (let n = 0; n < count; n++) {
       const contentBytes = padded(this.#header(this.#next, output, undefined));
       for (let done = 0; done < contentBytes; done += PIECE_BYTES) {
-        const room = output.room(Math.min(PIECE_BYTES, contentBytes - done));
-        this.#source.copy(this.#next + done, room);
+        const bytes = Math.min(PIECE_BYTES, contentBytes - done);
+        const at = output.room(bytes);
+        this.#source.copy(this.#next + done, output.piece, at, at + bytes);
       }
       this.#next += contentBytes;
     }

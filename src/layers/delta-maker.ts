@@ -4,7 +4,7 @@ import type { Digest } from '../lib/digest.ts';
 import { newId } from '../lib/ids.ts';
 import { Semaphore } from '../lib/locks.ts';
 import { type DeltaMakingJob, type DeltaStep, readSteps } from './delta-steps.ts';
-import { type ChildProgram, childNodeFlags } from './layer-child.ts';
+import { type ChildProgram, childNodeFlags, withCompiler } from './layer-child.ts';
 import { childOutput } from './packer.ts';
 
 /** A layer that is here. */
@@ -27,8 +27,7 @@ export class DeltaMaker {
     this.#dataRoot = dataRoot;
     this.#program = {
       path: join(dirname(childPath), `make-delta${extname(childPath)}`),
-      // ten times as fast with V8's compiler, which this child is worth: it looks at each byte of both images
-      nodeFlags: childNodeFlags.filter((flag) => flag !== '--no-opt'),
+      nodeFlags: withCompiler(childNodeFlags), // ten times as fast
     };
   }
 

@@ -38,6 +38,11 @@ export const childNodeFlags: readonly string[] = [
   '--single-threaded',
 ];
 
+/** The same for a child that looks at each byte: with the optimizing compiler, which is worth its memory there. */
+export function withCompiler(flags: readonly string[]): readonly string[] {
+  return flags.filter((flag) => flag !== '--no-opt');
+}
+
 /** What is kept of the child's stderr: V8's last words, if it comes to that. */
 const MAX_COMPLAINT_BYTES = 4096;
 

@@ -11,7 +11,7 @@ import type { Compression } from './decompression.ts';
 import type { BaseLayer, DeltaJob, DeltaOrder, LayerPlace, MadeLayers, PatchJob } from './delta-job.ts';
 import type { ExtractedLayer, ExtractionJob } from './extraction.ts';
 import { hostFailure } from './host-failure.ts';
-import { type ChildProgram, childNodeFlags, failureOfChild, runChild } from './layer-child.ts';
+import { type ChildProgram, childNodeFlags, failureOfChild, runChild, withCompiler } from './layer-child.ts';
 import { hasTree, type LayerOnDisk, newDirId, readLayerDirectory } from './layer-directory.ts';
 import { formatLayer, type PublishedLayer } from './layer-records.ts';
 import { packedTree } from './packer.ts';
@@ -85,7 +85,7 @@ export class Layers {
       extractor: { path: childPath, nodeFlags },
       verifier: beside('verify-layer'),
       packer: beside('pack-tree'),
-      deltas: beside('apply-delta'),
+      deltas: { ...beside('apply-delta'), nodeFlags: withCompiler(nodeFlags) },
       patcher: beside('apply-patch'),
       parallel,
       log,

@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { copyBytes } from './copy-bytes.ts';
 
 /**
  * Numbers of any size up to 2^53 in few bytes: seven bits a byte, lowest first, the top bit set on all but the last.
@@ -20,6 +21,13 @@ export class VarintReader {
 
   /** The next number; throws `CORRUPT` where there is none, or one that no double holds. */
   next(): number {
+    const first = this.#bytes[this.#at];
+    if (first === undefined || first >= 0x80) return this.#nextLong();
+    this.#at++;
+    return first;
+  }
+
+  #nextLong(): number {
     let value = 0;
     for (let scale = 1; ; scale *= 0x80) {
       const byte = this.#bytes[this.#at++];
@@ -40,6 +48,20 @@ export class VarintReader {
   /** All that is left, lent. */
   rest(): Buffer {
     return this.#bytes.subarray(this.#at);
+  }
+
+  /** The next byte as it is. Throws `CORRUPT` if there is none. */
+  byte(): number {
+    const byte = this.#bytes[this.#at++];
+    if (byte === undefined) throw this.#corrupt('a part is cut');
+    return byte;
+  }
+
+  /** That many bytes as they are, into the target. Throws `CORRUPT` if there are fewer. */
+  copyTo(target: Buffer, at: number, length: number): void {
+    if (length > this.#bytes.length - this.#at) throw this.#corrupt('a part is cut');
+    copyBytes(this.#bytes, this.#at, target, at, length);
+    this.#at += length;
   }
 
   /** That many bytes as they are, lent. Throws `CORRUPT` if there are fewer. */

@@ -7,6 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { formatHeader, PREFIX_BYTES, parsePrefix } from '../../src/delta/delta-header.ts';
 import type { LayerTar } from '../../src/delta/delta-reader.ts';
 import { encodeDelta } from '../../src/delta/encoder.ts';
 import { Failure } from '../../src/errors.ts';
@@ -55,6 +56,14 @@ async function deltaTo(layers: readonly LayerTar[], from: readonly LayerTar[] = 
     signal: new AbortController().signal,
   });
   return Buffer.concat([header, ...frames]);
+}
+
+/** The same delta with a header that calls one of its layers something else, which no encoder does. */
+async function claiming(delta: Buffer, { of, claimed }: { of: Digest; claimed: Digest }): Promise<Buffer> {
+  const { bytes, parse } = parsePrefix(delta.subarray(0, PREFIX_BYTES));
+  const header = parse(delta.subarray(PREFIX_BYTES, PREFIX_BYTES + bytes));
+  const layers = header.layers.map((layer) => (layer.diffId === of ? { ...layer, diffId: claimed } : layer));
+  return Buffer.concat([await formatHeader({ ...header, layers }), delta.subarray(PREFIX_BYTES + bytes)]);
 }
 
 interface World {
@@ -175,6 +184,23 @@ test('what was made before something went wrong stays made', { skip }, async (t)
     [added.diffId],
   );
   assert.match(String(failure), /of its base is damaged/);
+  for (const staged of layers) await world.layers.discard(staged);
+  assert.deepEqual(world.staged(), []);
+});
+
+test('a layer that is not what the delta says of it does not count, and the base is not blamed', {
+  skip,
+}, async (t) => {
+  const world = await worldFor(t);
+  const claimed = digestOf(Buffer.from('something else'));
+  const delta = await claiming(await deltaTo([added, changed]), { of: changed.diffId, claimed });
+  const { layers, failure } = await world.apply(delta, { diffIds: [added.diffId, claimed] });
+  assert.deepEqual(
+    layers.map(({ diffId }) => diffId),
+    [added.diffId],
+  );
+  assert.ok(failure instanceof Failure && failure.code === 'CORRUPT', String(failure));
+  assert.match(failure.message, new RegExp(`expected ${claimed}, made ${changed.diffId}`));
   for (const staged of layers) await world.layers.discard(staged);
   assert.deepEqual(world.staged(), []);
 });
