@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { posix } from 'node:path';
-import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
+import { codeOf, type Failure, fail } from '../errors.ts';
+import { reasonOf } from '../host/libc.ts';
 import type { MountRequest } from './model.ts';
 import { declinesCopy, isMode, isReadOnly, propagationOf, propagations } from './mount-modes.ts';
 
@@ -55,7 +56,9 @@ export async function checkBindSources(mounts: readonly MountRequest[]): Promise
     } catch (cause) {
       const isMissing = codeOf(cause) === 'ENOENT';
       if (isMissing && bindOptions?.createMountpoint === true) continue;
-      const why = isMissing ? `bind source path does not exist: ${source}` : messageOf(cause);
+      const why = isMissing
+        ? `bind source path does not exist: ${source}`
+        : `stat ${source}: ${reasonOf(cause)}`;
       throw fail.badRequest(invalidMount(request, why));
     }
   }

@@ -40,7 +40,7 @@ export async function mountPointsOf(
   parts: MountPointParts,
 ): Promise<MountPoint[]> {
   const { binds, mounts, volumesFrom, volumeDriver } = hostConfig;
-  const tmpfs = new Set(Object.keys(hostConfig.tmpfs ?? {}).map(cleanPath));
+  const { tmpfs = {} } = hostConfig;
   const points = new Map<string, MountPoint>();
   for (const point of borrowedMounts(volumesFrom ?? [], parts.find)) points.set(point.destination, point);
   const taken = new Set<string>();
@@ -52,7 +52,7 @@ export async function mountPointsOf(
     const bind = parseBind(text, volumeDriver);
     const destination = cleanPath(bind.request.target);
     checkSource(bind.request, parts.dataRoot);
-    if (tmpfs.has(destination)) throw fail.badRequest(`Duplicate mount point: ${destination}`);
+    if (Object.hasOwn(tmpfs, destination)) throw fail.badRequest(`Duplicate mount point: ${destination}`);
     take(destination); // before a volume is made
     points.set(destination, await pointOf(bind, destination, parts));
   }
@@ -66,7 +66,7 @@ export async function mountPointsOf(
     points.set(destination, { ...point, ...(mustExist && { mustExist }) });
   }
   for (const path of Object.keys(config.volumes ?? {}).map(cleanPath)) {
-    if (points.has(path) || tmpfs.has(path)) continue;
+    if (points.has(path) || Object.hasOwn(tmpfs, path)) continue;
     points.set(path, { ...(await volumeAt(path, undefined, { driver: volumeDriver }, parts)), mode: '' });
   }
   return [...points.values()];

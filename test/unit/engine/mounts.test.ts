@@ -132,7 +132,7 @@ test("faults in dockerd's words, and no volume is made for what is refused", asy
     [{ binds: ['/x:/y:zzz'] }, 'invalid mode: zzz', 500],
     [{ binds: ['/x:/y:ro,rw'] }, 'invalid mode: ro,rw', 500],
     [{ binds: ['/x:/y:rslave,shared'] }, 'invalid mode: rslave,shared', 500],
-    [{ binds: ['/x:/a'], tmpfs: { '/a/': '' } }, 'Duplicate mount point: /a', 400],
+    [{ binds: ['/x:/a'], tmpfs: { '/a': '' } }, 'Duplicate mount point: /a', 400],
     [{ binds: ['/x:/a', 'v:/a/'] }, 'Duplicate mount point: /a', 400],
     [mount({ type: 'bogus' }), 'invalid mount config for type "bogus": mount type unknown', 400],
     [mount({ source: '' }), bind('field Source must not be empty'), 400],
