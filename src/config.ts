@@ -85,6 +85,7 @@ export interface Config {
   readonly icc: boolean;
   readonly ipMasq: boolean;
   readonly ipForward: boolean;
+  readonly hostGatewayIp: string | undefined;
   readonly dns: string[];
   readonly dnsSearch: string[];
   readonly dnsOptions: string[];
@@ -174,6 +175,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     icc: keys.icc,
     ipMasq: keys['ip-masq'],
     ipForward: keys['ip-forward'],
+    hostGatewayIp: keys['host-gateway-ip'],
     dns: keys.dns,
     dnsSearch: keys['dns-search'],
     dnsOptions: keys['dns-opts'],

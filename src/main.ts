@@ -82,6 +82,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       dataRoot,
       execRoot,
       resolver: { dns, dnsSearch, dnsOptions },
+      hostGateway: config.hostGatewayIp ?? bridge.gateway,
       limits,
       release: config.release.version,
       parallelDownloads: config.maxConcurrentDownloads,

@@ -75,7 +75,6 @@ export const foreignKeys: readonly ForeignKey[] = [
   values('cluster-store-opts', 'cluster-store-opt', swarm),
   values('default-network-opts', 'default-network-opt', later),
   values('default-address-pools', 'default-address-pool', later),
-  value('host-gateway-ip', later),
   value('cpu-rt-period', later),
   value('cpu-rt-runtime', later),
   value('metrics-addr', later),

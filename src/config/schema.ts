@@ -325,6 +325,13 @@ export const sections = {
       takes: 'switch',
       about: 'Turn net.ipv4.ip_forward on',
     }),
+    'host-gateway-ip': z.optional(text('an address').check(address)).register(keyFacts, {
+      flag: 'host-gateway-ip',
+      takes: 'value',
+      argument: 'ADDRESS',
+      fallback: "the bridge's own address",
+      about: 'What host-gateway stands for in --add-host',
+    }),
     dns: z._default(texts('addresses', address), []).register(keyFacts, {
       flag: 'dns',
       takes: 'values',

@@ -169,9 +169,9 @@ export function checkRestartPolicy({ name, maximumRetryCount }: RestartPolicy): 
 }
 
 function checkExtraHost(entry: string): void {
-  const [, name = '', address = ''] = /^([^:=]*)[:=](.*)$/s.exec(entry) ?? [];
+  const [, name = '', address = ''] = /^([^:]*):(.*)$/s.exec(entry) ?? [];
   if (name === '') throw fail.badRequest(`bad format for add-host: "${entry}"`);
-  if (address !== 'host-gateway' && isIP(address.replace(/^\[(.*)\]$/, '$1')) === 0)
+  if (address !== 'host-gateway' && isIP(address) === 0)
     throw fail.badRequest(`invalid IP address in add-host: "${address}"`);
 }
 

@@ -67,6 +67,8 @@ export interface EngineOptions {
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
+  /** What `host-gateway` stands for in a container's extra hosts. */
+  hostGateway: string;
   limits: CgroupLimits;
   /** The daemon's, as images that are made here tell it. */
   release: string;
@@ -207,7 +209,7 @@ export class Engine implements AsyncDisposable {
         : await BaseStore.open({ dataRoot: o.deltaDataRoot, log: o.log('store') });
     const bases = new Bases({ images, shelf, second, log: o.log('images') });
     const volumes = new Volumes({ store, dataRoot, events, log: o.log('volumes') });
-    const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver });
+    const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver, hostGateway: o.hostGateway });
     const host: HostLimits = {
       cpus: cpus(),
       hostname: hostname(),

@@ -14,11 +14,13 @@ import type { BundleMount } from './mounts.ts';
 export class EtcFiles {
   readonly #root: string;
   readonly #wishes: ResolverWishes;
+  readonly #hostGateway: string;
 
-  /** `resolver`: the engine-wide wishes, for containers that have none of their own. */
-  constructor(o: { execRoot: string; resolver: ResolverWishes }) {
+  /** `resolver`: the engine-wide wishes, for containers that have none of their own; `hostGateway`: of extra hosts. */
+  constructor(o: { execRoot: string; resolver: ResolverWishes; hostGateway: string }) {
     this.#root = join(o.execRoot, 'etc');
     this.#wishes = o.resolver;
+    this.#hostGateway = o.hostGateway;
   }
 
   pathsOf(id: string): { hosts: string; hostname: string; resolv: string } {
@@ -42,13 +44,13 @@ export class EtcFiles {
     await writeFile(paths.hostname, `${config.hostname}\n`);
     await writeFile(paths.resolv, resolvConf(await hostResolvConf(), resolver, network));
     const hostText = network === 'host' ? (await readIfThere('/etc/hosts'))?.toString() : undefined;
-    await writeFile(paths.hosts, hostsOf(record, { ...(hostText !== undefined && { hostText }) }));
+    await writeFile(paths.hosts, this.#hostsOf(record, { ...(hostText !== undefined && { hostText }) }));
   }
 
   /** Adds the address. In place: the file is bind-mounted, a new inode would not be seen inside. */
   async writeAddress(record: ContainerRecord, endpoint: BridgeEndpoint): Promise<void> {
-    const { ipAddress, gateway } = endpoint;
-    await writeFile(this.pathsOf(record.id).hosts, hostsOf(record, { ipAddress, gateway }));
+    const { ipAddress } = endpoint;
+    await writeFile(this.pathsOf(record.id).hosts, this.#hostsOf(record, { ipAddress }));
     await writeFile(join(this.#root, record.id, 'endpoint.json'), JSON.stringify(endpoint));
   }
 
@@ -77,12 +79,10 @@ export class EtcFiles {
   async remove(id: string): Promise<void> {
     await rm(join(this.#root, id), { recursive: true, force: true });
   }
-}
 
-function hostsOf(
-  { config, hostConfig }: ContainerRecord,
-  more: { hostText?: string; ipAddress?: string; gateway?: string },
-): string {
-  const { hostname, domainname } = config;
-  return hostsFile({ hostname, domainname, extraHosts: hostConfig.extraHosts ?? [], ...more });
+  #hostsOf({ config, hostConfig }: ContainerRecord, more: { hostText?: string; ipAddress?: string }): string {
+    const { hostname, domainname } = config;
+    const extraHosts = hostConfig.extraHosts ?? [];
+    return hostsFile({ hostname, domainname, extraHosts, hostGateway: this.#hostGateway, ...more });
+  }
 }

@@ -10,23 +10,24 @@ const loopback = [
 
 /**
  * A container's /etc/hosts: loopback, the user's own lines, then its own name, in dockerd's order.
- * `extraHosts` are `name:address`; the address `host-gateway` stands for the gateway, and such a line is left out
- * where there is none. `hostText`: the host's own file, to begin with instead (network mode `host`).
+ * `extraHosts` are `name:address`; the address `host-gateway` stands for what the engine has for it. `hostText`: the
+ * host's own file (network mode `host`), unless there are lines of the user's.
  */
 export function hostsFile(o: {
   hostname: string;
   domainname: string;
   ipAddress?: string;
-  gateway?: string;
+  hostGateway: string;
   extraHosts: readonly string[];
   hostText?: string;
 }): string {
-  const lines = o.hostText === undefined ? [...loopback] : [o.hostText.replace(/\n$/, '')];
+  // dockerd does not mix the host's file with others' lines
+  if (o.hostText !== undefined && o.extraHosts.length === 0) return o.hostText;
+  const lines = [...loopback];
   for (const extra of o.extraHosts) {
     const [name = '', ...rest] = extra.split(':'); // what follows may be an IPv6 address
     const given = rest.join(':');
-    const address = given === 'host-gateway' ? o.gateway : given;
-    if (address !== undefined && address !== '') lines.push(`${address}\t${name}`);
+    lines.push(`${given === 'host-gateway' ? o.hostGateway : given}\t${name}`);
   }
   if (o.ipAddress !== undefined && o.hostname !== '') {
     // a host name may be a whole one already

@@ -116,6 +116,7 @@ export class World implements AsyncDisposable {
         dataRoot: this.dataRoot,
         execRoot: this.execRoot,
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
+        hostGateway: '172.17.0.1',
         limits: everyLimit,
         release: '26.1.5',
         parallelDownloads: 3,

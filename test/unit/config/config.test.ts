@@ -146,6 +146,12 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['-b', 'br1'], { bridge: 'br1' }, (c) => c.bridge, 'br1'],
     [['--bip', '10.1.0.1/24'], { bip: '10.1.0.1/24' }, (c) => c.bip, '10.1.0.1/24'],
     [['--fixed-cidr', '10.1.0.0/25'], { 'fixed-cidr': '10.1.0.0/25' }, (c) => c.fixedCidr, '10.1.0.0/25'],
+    [
+      ['--host-gateway-ip', '10.0.0.1'],
+      { 'host-gateway-ip': '10.0.0.1' },
+      (c) => c.hostGatewayIp,
+      '10.0.0.1',
+    ],
     [['--mtu', '1400'], { mtu: 1400 }, (c) => c.mtu, 1400],
     [['--icc=false'], { icc: false }, (c) => c.icc, false],
     [['--ip-masq=false'], { 'ip-masq': false }, (c) => c.ipMasq, false],

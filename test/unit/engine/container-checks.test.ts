@@ -25,7 +25,7 @@ test('what is fine', () => {
     memorySwap: -1,
     nanoCpus: 2e9,
     runtime: 'runc',
-    extraHosts: ['db:10.0.0.1', 'host:host-gateway', 'six:::1', 'seven=[fe80::1]'],
+    extraHosts: ['db:10.0.0.1', 'host:host-gateway', 'six:::1'],
     portBindings: { '80': null, '443/tcp': [{ hostIp: '', hostPort: '8000-8010' }] },
     capAdd: ['net_admin', 'ALL'],
     securityOpt: ['no-new-privileges', 'seccomp=unconfined'],
@@ -111,6 +111,8 @@ test("what is not, in dockerd's words", () => {
       'invalid port specification: "90-80"',
     ],
     [{ extraHosts: ['x'] }, {}, 'bad format for add-host: "x"'],
+    [{ extraHosts: ['x=1.1.1.1'] }, {}, 'bad format for add-host: "x=1.1.1.1"'],
+    [{ extraHosts: ['x:[::1]'] }, {}, 'invalid IP address in add-host: "[::1]"'],
     [{ extraHosts: ['x:y'] }, {}, 'invalid IP address in add-host: "y"'],
     [
       { networkMode: 'host', links: ['db:db'] },
