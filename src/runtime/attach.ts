@@ -25,8 +25,12 @@ const STDERR_PACKET = 3;
  */
 const PATIENCE_MS = 5000;
 
-/** How long a process waits for a subscriber that takes nothing at all. */
-const STALL_MS = 5000;
+/**
+ * How long a subscriber may take nothing at all once its buffer is full. Counted from what it took last: for one that had
+ * stopped before, the process does not wait. Short, for the process stands still; a client that writes to a busy flash may
+ * need as long.
+ */
+const STALL_MS = 2000;
 
 /** How long a connection outlives its last subscriber: another may be on its way. */
 const IDLE_MS = 1000;
@@ -181,6 +185,8 @@ class Subscriber {
   #queuedBytes = 0;
   #onTaken: () => void = () => {};
   #isBusy = false;
+  /** When it was last known to have nothing of ours left, or took something. */
+  #takenMs = performance.now();
   #isEnding = false;
   #isGone = false;
 
@@ -208,7 +214,8 @@ class Subscriber {
     while (this.isFull) {
       const { promise, resolve } = withResolvers<boolean>();
       this.#onTaken = () => resolve(true);
-      const timer = setTimeout(() => resolve(false), STALL_MS);
+      const leftMs = this.#takenMs + STALL_MS - performance.now();
+      const timer = setTimeout(() => resolve(false), Math.max(0, leftMs));
       if (!(await promise)) this.#drop();
       clearTimeout(timer);
     }
@@ -240,6 +247,7 @@ class Subscriber {
       this.#drop(); // its trouble is not the others'
     }
     if (taken === undefined) return;
+    this.#takenMs = performance.now();
     this.#isBusy = true;
     taken.then(
       () => this.#next(),
@@ -249,6 +257,7 @@ class Subscriber {
 
   #next(): void {
     this.#isBusy = false;
+    this.#takenMs = performance.now();
     while (!this.#isBusy && !this.#isGone) {
       const [stream, data] = this.#queue.shift() ?? [];
       if (stream === undefined || data === undefined) break;

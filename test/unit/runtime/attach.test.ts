@@ -172,14 +172,32 @@ test('one that takes nothing at all for seconds is dropped, and the others go on
   for (const text of ['first', '12345678', '9', 'next']) socket.say(1, text);
   socket.hangUp();
   await turn();
-  t.mock.timers.tick(4900);
+  t.mock.timers.tick(1000);
   await turn();
   assert.deepEqual(stuck.heard, ['1first']);
-  t.mock.timers.tick(200);
+  t.mock.timers.tick(1100);
   await turn();
   await attachment.ended;
   assert.deepEqual(stuck.heard, ['1first', 'dropped']);
   assert.deepEqual(quick.heard, ['1first', '112345678', '19', '1next', 'end']);
+});
+
+test('one that had stopped taking before its buffer was full is dropped at once then', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let now = 1000;
+  t.mock.method(performance, 'now', () => now);
+  const socket = new FakeSocket();
+  const attachment = new Attachment(socket, open);
+  const stuck = new FakeSink({ isSlow: true });
+  attachment.subscribe(stuck, bound);
+  for (const text of ['first', '2']) socket.say(1, text);
+  await turn();
+  now += 10_000;
+  for (const text of ['12345678', '9', 'next']) socket.say(1, text);
+  await turn();
+  t.mock.timers.tick(1);
+  await turn();
+  assert.deepEqual(stuck.heard, ['1first', 'dropped']);
 });
 
 test('once the process is gone, what it left is taken in without waiting for anyone', async () => {
