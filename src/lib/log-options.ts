@@ -12,7 +12,9 @@ export interface LogLimits {
 }
 
 /** What dockerd lets every driver have, and what it has in common for those that can tell. */
-const general = ['mode', 'max-buffer-size'];
+/** The cache is for drivers that cannot be read back: those here need none, and take its options as dockerd does. */
+const cache = ['cache-disabled', 'cache-max-size', 'cache-max-file', 'cache-compress'];
+const general = ['mode', 'max-buffer-size', ...cache];
 const telling = ['labels', 'labels-regex', 'env', 'env-regex', 'tag'];
 const rotating = ['max-size', 'max-file', 'compress'];
 const known: Readonly<Record<Exclude<LogDriver, 'none'>, readonly string[]>> = {
@@ -32,6 +34,9 @@ export function logConfigComplaint(driver: string, options: LogOptions): string 
     if (parseHumanSize(bufferSize) === undefined)
       return `error parsing option max-buffer-size: invalid size: '${bufferSize}'`;
   }
+  const { 'cache-disabled': isCacheDisabled = '' } = options;
+  if (isCacheDisabled !== '' && parseBool(isCacheDisabled) === undefined)
+    return `invalid value for option cache-disabled: ${isCacheDisabled}`;
   const names = known[driver as keyof typeof known] as readonly string[] | undefined;
   if (names === undefined || !Object.hasOwn(known, driver))
     return `error looking up logging plugin ${driver}: plugin "${driver}" not found`;
