@@ -21,7 +21,8 @@ export interface RunFacts {
   readonly hasStdin: boolean;
   /** Its stdin outlives clients, and the daemon. */
   readonly keepsStdinOpen: boolean;
-  readonly log: LogSink;
+  /** Absent for a run that an older daemon began. */
+  readonly log?: LogSink;
   readonly container?: ProcessId;
   readonly monitor?: ProcessId;
 }
@@ -68,7 +69,7 @@ export class Bundle {
   read(): RunFacts | undefined {
     const text = readText(join(this.directory, 'facts.json'));
     if (text === undefined) return undefined;
-    const facts: RunFacts = { log: { kind: 'none' }, ...JSON.parse(text) }; // an older daemon's has none
+    const facts: RunFacts = JSON.parse(text);
     const container = facts.container ?? this.#processOf('pid');
     const monitor = facts.monitor ?? this.#processOf('conmon.pid');
     return { ...facts, ...(container && { container }), ...(monitor && { monitor }) };

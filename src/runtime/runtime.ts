@@ -15,6 +15,7 @@ import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
 import { RuntimeFeatures } from './features.ts';
+import { inheritedSink } from './inherited-sink.ts';
 import { readJournal } from './journal-reader.ts';
 import { removeLeft } from './leftovers.ts';
 import type { LogLine, LogQuery } from './logs.ts';
@@ -308,12 +309,13 @@ export class Runtime implements AsyncDisposable {
       const facts = bundle.read();
       if (facts === undefined) continue;
       if (isRunning(facts.container)) this.#keepLog(bundle, facts);
-      else if (facts.log.kind === 'journal') this.#logs.keep(id, facts.log, bundle.directory); // the end of it
+      else if (facts.log?.kind === 'journal') this.#logs.keep(id, facts.log, bundle.directory); // the end of it
     }
   }
 
   #keepLog(bundle: Bundle, facts: RunFacts): void {
-    this.#logs.keep(bundle.id, facts.log, bundle.directory);
+    const sink = facts.log ?? inheritedSink(facts.monitor?.pid);
+    this.#logs.keep(bundle.id, sink, bundle.directory);
     this.#exits.watch(bundle, facts);
   }
 
