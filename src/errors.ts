@@ -144,8 +144,13 @@ export const fail = {
     new Failure(code, status, `Error when allocating new name: ${message}`),
   noSuchUser: (user: string) =>
     new Failure('NO_SUCH_USER', 500, `unable to find user ${user}: no matching entries in passwd file`),
-  noSuchGroup: (group: string) =>
-    new Failure('NO_SUCH_GROUP', 500, `Unable to find group ${group}: no matching entries in group file`),
+  /** Of a user, or one more that was asked for: dockerd words them alike but for a letter. */
+  noSuchGroup: (group: string, { isMore = false } = {}) =>
+    new Failure(
+      'NO_SUCH_GROUP',
+      500,
+      `${isMore ? 'U' : 'u'}nable to find group ${group}: no matching entries in group file`,
+    ),
   userOutOfRange: () => new Failure('USER_OUT_OF_RANGE', 500, 'uids and gids must be in range 0-2147483647'),
   noSuchDevice: (path: string, reason: string) =>
     new Failure(

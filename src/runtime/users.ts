@@ -34,7 +34,7 @@ export async function resolveUser(
   // a group that is named takes the place of all that the account is in
   const isMember = ({ members }: Group) => account.name !== undefined && members.includes(account.name);
   const supplementary = groupPart === '' ? groups.filter(isMember) : [];
-  const added = groupAdd.map((group) => findGroup(groups, group));
+  const added = groupAdd.map((group) => findGroup(groups, group, { isMore: true }));
   const additionalGids = [gid, ...supplementary.map((group) => group.gid), ...new Set(added)];
   return { uid: account.uid, gid, additionalGids, home: account.home };
 }
@@ -67,11 +67,11 @@ function findAccount(passwd: readonly string[][], wanted: string): Account {
   return { uid: number, gid: 0, home: '/' };
 }
 
-function findGroup(groups: readonly Group[], wanted: string): number {
+function findGroup(groups: readonly Group[], wanted: string, o: { isMore?: boolean } = {}): number {
   const number = idOf(wanted);
   if (number !== undefined) return number;
   const found = groups.find(({ name }) => name === wanted);
-  if (found === undefined) throw fail.noSuchGroup(wanted);
+  if (found === undefined) throw fail.noSuchGroup(wanted, o);
   return found.gid;
 }
 

@@ -216,7 +216,7 @@ test('what is refused at the start', async () => {
       { config: { User: 'nobody-here' } },
       /^500 unable to find user nobody-here: no matching entries in passwd file$/,
     ],
-    [{ config: { User: 'root:none' } }, /^500 Unable to find group none: no matching entries in group file$/],
+    [{ config: { User: 'root:none' } }, /^500 unable to find group none: no matching entries in group file$/],
     [
       { hostConfig: { GroupAdd: ['none'] } },
       /^500 Unable to find group none: no matching entries in group file$/,

@@ -67,7 +67,7 @@ test('what is missing is told in the words of dockerd', async (t) => {
   const root = rootfs(t);
   for (const [user, groups, message] of [
     ['nosuch', [], 'unable to find user nosuch: no matching entries in passwd file'],
-    ['root:zz', [], 'Unable to find group zz: no matching entries in group file'],
+    ['root:zz', [], 'unable to find group zz: no matching entries in group file'],
     ['root', ['zz'], 'Unable to find group zz: no matching entries in group file'],
     ['4294967296', [], 'uids and gids must be in range 0-2147483647'],
     ['0:-1', [], 'uids and gids must be in range 0-2147483647'],
