@@ -45,6 +45,7 @@ export class Pair implements AsyncDisposable {
   static async open(): Promise<Pair> {
     await using parts = new AsyncDisposableStack();
     const docker = parts.use(await Dockerd.start({ hasContainers: true }));
+    parts.defer(() => docker.clear());
     await enterOwnNetwork();
     const flags = ['--default-runtime', 'runc', '--api-version-ceiling', '1.41', '--bip', BRIDGE];
     const engine = parts.use(await TestEngine.start({ flags }));

@@ -253,6 +253,18 @@ const files: readonly RunOption[] = [
   { name: 'volume keeps owners', args: '-v {name}-v:/home/alice', script: 'stat -c "%a %u:%g" /home/alice' },
   { name: 'anonymous volume', args: '-v /www', script: 'cat /www/index.html' },
   {
+    name: 'volumes-from',
+    before: ['create --name {name}-peer -v {name}-v:/www -v {places}/binds:/b:ro box:1'],
+    args: '--volumes-from {name}-peer',
+    script: 'ls /www /b',
+  },
+  {
+    name: 'volumes-from read-only',
+    before: ['create --name {name}-peer -v {name}-v:/www box:1'],
+    args: '--volumes-from {name}-peer:ro',
+    script: 'touch /www/x',
+  },
+  {
     name: 'volumes of the image',
     image: 'full:1',
     args: '-u 0 --entrypoint /bin/sh',

@@ -81,6 +81,12 @@ export class Dockerd implements AsyncDisposable {
     return { code: exitCode ?? -1, stdout, stderr };
   }
 
+  /** Removes every container: one that is paused could not even be killed. */
+  async clear(): Promise<void> {
+    const ids = (await this.ok(['ps', '-aq'])).split('\n').filter((id) => id !== '');
+    if (ids.length > 0) await this.ok(['rm', '-f', '-v', ...ids]);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const child = this.#process;
     if (child !== undefined && child.exitCode === null && child.signalCode === null) {
