@@ -1,6 +1,7 @@
 /**
  * Bundles the programs: dist/skerryd.js (the daemon), dist/skerry.js (the command line), and the children
  * dist/extract-layer.js, dist/verify-layer.js (unpack and verify one layer), dist/pack-tree.js (packs one tree),
+ * dist/container-files.js (looks at, packs and unpacks files of a container),
  * dist/apply-delta.js (makes layers of a delta), dist/make-delta.js (makes librsync deltas of layers) and dist/apply-patch.js (makes one of a patch of librsync's).
  * Packages with native code or data files stay in node_modules.
  */
@@ -19,6 +20,7 @@ const programs: Readonly<Record<string, string>> = {
   'extract-layer': 'src/layers/extract-layer.ts',
   'verify-layer': 'src/layers/verify-layer.ts',
   'pack-tree': 'src/layers/pack-tree.ts',
+  'container-files': 'src/layers/container-files.ts',
   'apply-delta': 'src/engine/apply-delta.ts',
   'make-delta': 'src/engine/make-delta.ts',
   'apply-patch': 'src/engine/apply-patch.ts',

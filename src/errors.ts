@@ -122,6 +122,14 @@ export const fail = {
     new Failure('BEING_REMOVED', 409, `You cannot commit container ${id} which is ${goneness[status]}`),
   exportRefused: (id: string, status: 'removing' | 'dead') =>
     new Failure('BEING_REMOVED', 409, `You cannot export container ${id} which is ${goneness[status]}`),
+  filesRefused: (id: string, status: 'removing' | 'dead') =>
+    new Failure('BEING_REMOVED', 409, `container ${id} is ${goneness[status]}`),
+  noSuchFile: (path: string, container: string) =>
+    new Failure('NO_SUCH_FILE', 404, `Could not find the file ${path} in container ${container}`),
+  notADirectory: () => new Failure('NOT_A_DIRECTORY', 400, 'extraction point is not a directory'),
+  readonlyFiles: (what: 'container rootfs' | 'mounted volume') =>
+    new Failure('READONLY_FILES', 400, `${what} is marked read-only`),
+  extraction: (message: string, cause?: unknown) => new Failure('EXTRACTION', 500, message, { cause }),
   removedWhileRead: (id: string) =>
     new Failure('BEING_REMOVED', 409, `container ${id} was removed while its files were read`),
   invalidContainerName: (name: string) =>

@@ -15,6 +15,7 @@ import { readCgroupLimits } from './host/cgroup-limits.ts';
 import { isRoot } from './host/facts.ts';
 import { inheritedSockets, listenUnix, notifySystemd } from './host/sockets.ts';
 import { DeltaMaker } from './layers/delta-maker.ts';
+import { FileJobs } from './layers/file-jobs.ts';
 import { Layers } from './layers/layers.ts';
 import { Disposal } from './lib/disposal.ts';
 import type { Log } from './lib/log.ts';
@@ -76,6 +77,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       store,
       layers,
       deltaMaker: new DeltaMaker({ dataRoot, childPath }),
+      fileJobs: new FileJobs({ childPath }),
       registry,
       runtime,
       bridge,

@@ -4,6 +4,7 @@ import { platform } from '../host/facts.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
 import { type Commits, commitRoutes } from './commits.ts';
+import { type ContainerArchives, containerArchiveRoutes } from './container-archives.ts';
 import { type ContainerExports, containerFileRoutes } from './container-files.ts';
 import { type ContainerIo, containerIoRoutes } from './container-io.ts';
 import { containerStatsRoutes, type StatsParts } from './container-stats.ts';
@@ -14,7 +15,7 @@ import { type DiskUsage, diskUsageRoutes } from './disk-usage.ts';
 import { type Events, eventRoutes } from './events.ts';
 import { type Execs, execRoutes } from './execs.ts';
 import { answerFailures } from './failures.ts';
-import { routeGates } from './gates.ts';
+import { lostRoutes, routeGates } from './gates.ts';
 import { type Archives, imageArchiveRoutes } from './image-archives.ts';
 import { type Imports, imageTransferRoutes, type Pulls, type Pushes } from './image-transfers.ts';
 import { imageVerificationRoutes, type Verifications } from './image-verification.ts';
@@ -43,6 +44,7 @@ export interface EngineParts {
   deltaImages: DeltaImages;
   commits: Commits;
   exports: ContainerExports;
+  containerArchives: ContainerArchives;
   archives: Archives;
   pushes: Pushes;
   registries: Registries;
@@ -86,6 +88,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
       containerStatsRoutes(engine),
       containerIoRoutes(engine.io),
       containerFileRoutes(engine),
+      containerArchiveRoutes(engine),
       commitRoutes(engine),
       execRoutes(engine.execs),
       imageRoutes(engine),
@@ -126,7 +129,8 @@ function routerOf(nouns: readonly Router[], daemon: Axes): Router {
   const router = new Router();
   for (const noun of nouns) {
     for (const route of noun.routes()) {
-      const gate = routeGates.get(route.key);
+      const [gate, end] = [routeGates.get(route.key), lostRoutes.get(route.key)];
+      if (end !== undefined && daemon.has(end)) continue;
       if (gate === undefined || daemon.has(gate)) router.add(route);
     }
   }

@@ -33,6 +33,18 @@ export interface ContainerView extends ContainerSummary {
   };
 }
 
+/** What is at a path of a container. */
+export interface PathFacts {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** As stat(2) has it. */
+  readonly mode: number;
+  /** Nanoseconds since 1970, in decimal. */
+  readonly modifiedNanos: string;
+  /** Where a link leads in the end; empty for what is none. */
+  readonly linkTarget: string;
+}
+
 /** An exec as inspect shows it. */
 export interface ExecView {
   id: string;

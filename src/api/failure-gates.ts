@@ -15,6 +15,8 @@ interface Wording {
 }
 
 const wordings: readonly Wording[] = [
+  { gate: 'extractionPoint', code: 'NOT_A_DIRECTORY', from: /^/, to: '', status: 500 },
+  { gate: 'extractionPoint', code: 'READONLY_FILES', from: /^/, to: '', status: 500 },
   { gate: 'G076', code: 'BAD_REQUEST', from: /^invalid filter '/, to: "Invalid filter '" },
   {
     gate: 'filterValues',

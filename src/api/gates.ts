@@ -204,9 +204,16 @@ export const gates = {
   G124: ['ceiling', '1.45'],
   /** Errors are JSON for every client. */
   G125: ['ceiling', '1.45'],
+  /** The copy of old, which has long answered nothing but 404, is no route any more. */
+  G126: ['ceiling', '1.45'],
+  /** What cannot be unpacked to is the client's fault (400). */
+  extractionPoint: ['ceiling', '1.43'],
 } as const satisfies Record<string, readonly ['request' | 'ceiling' | 'both', string]>;
 
 export type Gate = keyof typeof gates;
+
+/** Routes that newer daemons have no more. */
+export const lostRoutes: ReadonlyMap<string, Gate> = new Map([['POST /containers/:id/copy', 'G126']]);
 
 /** Routes that daemons of old do not have. */
 export const routeGates: ReadonlyMap<string, Gate> = new Map([['HEAD /_ping', 'G005']]);

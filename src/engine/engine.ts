@@ -4,6 +4,7 @@ import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import { cpus, hostname, platform } from '../host/facts.ts';
 import { ensureDirectory } from '../host/files.ts';
 import type { DeltaMaker } from '../layers/delta-maker.ts';
+import type { FileJobs } from '../layers/file-jobs.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
 import type { Log } from '../lib/log.ts';
@@ -16,11 +17,13 @@ import type { Store } from '../store/store.ts';
 import { BaseStore } from './base-store.ts';
 import { Bases } from './bases.ts';
 import { Commits } from './commits.ts';
+import { ContainerArchives } from './container-archives.ts';
 import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerRecords } from './container-records.ts';
 import { ContainerRemoval } from './container-removal.ts';
+import { ContainerTrees } from './container-trees.ts';
 import { ContainerUpdates } from './container-updates.ts';
 import { Containers } from './containers.ts';
 import { DeltaImageMaking } from './delta-image-making.ts';
@@ -60,6 +63,7 @@ export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
   deltaMaker: Pick<DeltaMaker, 'make'>;
+  fileJobs: Pick<FileJobs, 'stat' | 'pack' | 'unpack'>;
   registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
     PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
@@ -108,6 +112,7 @@ export class Engine implements AsyncDisposable {
   readonly imports: Imports;
   readonly deltaImages: DeltaImageMaking;
   readonly exports: ContainerExports;
+  readonly containerArchives: ContainerArchives;
   readonly containers: Containers;
   readonly updates: ContainerUpdates;
   readonly prunes: Prunes;
@@ -120,29 +125,12 @@ export class Engine implements AsyncDisposable {
   readonly #recovery: Recovery;
   readonly #disposal: Disposal;
 
-  private constructor(o: {
-    events: Events;
-    images: Images;
-    pulls: Pulls;
-    archives: ImageArchives;
-    pushes: Pushes;
-    verifications: Verifications;
-    commits: Commits;
-    imports: Imports;
-    deltaImages: DeltaImageMaking;
-    exports: ContainerExports;
-    containers: Containers;
-    updates: ContainerUpdates;
-    prunes: Prunes;
-    usage: DiskUsage;
-    stats: Stats;
-    processLists: ProcessLists;
-    io: ContainerIo;
-    execs: Execs;
-    records: ContainerRecords;
-    recovery: Recovery;
-    disposal: Disposal;
-  }) {
+  private constructor(
+    o: Omit<Engine, 'applyPolicies' | typeof Symbol.asyncDispose> & {
+      recovery: Recovery;
+      disposal: Disposal;
+    },
+  ) {
     this.events = o.events;
     this.images = o.images;
     this.pulls = o.pulls;
@@ -153,6 +141,7 @@ export class Engine implements AsyncDisposable {
     this.imports = o.imports;
     this.deltaImages = o.deltaImages;
     this.exports = o.exports;
+    this.containerArchives = o.containerArchives;
     this.containers = o.containers;
     this.updates = o.updates;
     this.prunes = o.prunes;
@@ -247,6 +236,7 @@ export class Engine implements AsyncDisposable {
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
     const removal = new ContainerRemoval({ ...common, readers, volumes, streams, health, waiters });
     const life = disposal.use(new Life({ ...common, runtime, streams, waiters, health, removal }));
+    const trees = new ContainerTrees({ readers, life, launcher, mounts });
     const containers = new Containers({
       records,
       images,
@@ -359,7 +349,8 @@ export class Engine implements AsyncDisposable {
         events,
         log: o.log('images'),
       }),
-      exports: new ContainerExports({ records, readers, life, launcher, layers, events }),
+      exports: new ContainerExports({ records, trees, layers, events }),
+      containerArchives: new ContainerArchives({ records, trees, jobs: o.fileJobs, events }),
       stats: new Stats({ records, runtime }),
       processLists: new ProcessLists({ records, runtime, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),

@@ -98,6 +98,12 @@ export function setXattr(path: Path, name: string, value: Uint8Array): void {
   succeed('lsetxattr', path, (c) => c.lsetxattr(cPath(path), cPath(name), value, value.byteLength, 0));
 }
 
+/** setxattr(2) on what a descriptor stands for, be it one of `O_PATH`. */
+export function setXattrOf(fd: number, name: string, value: Uint8Array): void {
+  const path = `/proc/self/fd/${fd}`;
+  succeed('setxattr', path, (c) => c.setxattr(cPath(path), cPath(name), value, value.byteLength, 0));
+}
+
 const XATTR_REPLACE = 2;
 
 /** Whether an attribute that a file lacks could be given to it: whether it has a place there. Changes nothing. */

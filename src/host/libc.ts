@@ -17,7 +17,9 @@ export interface Libc {
   lsetxattr(path: Bytes, name: Bytes, value: Uint8Array, size: number, flags: number): number;
   lgetxattr(path: Bytes, name: Bytes, value: Uint8Array, size: number): number;
   llistxattr(path: Bytes, list: Uint8Array, size: number): number;
+  setxattr(path: Bytes, name: Bytes, value: Uint8Array, size: number, flags: number): number;
   setns(fd: number, kind: number): number;
+  unshare(kinds: number): number;
   syncfs: ((fd: number) => number) & {
     async(fd: number, done: (error: unknown, result: number) => void): void;
   };
@@ -81,7 +83,9 @@ function load(): Libc {
     lsetxattr: library.func('int lsetxattr(const void *, const void *, const void *, size_t, int)'),
     lgetxattr: library.func('long lgetxattr(const void *, const void *, void *, size_t)'),
     llistxattr: library.func('long llistxattr(const void *, void *, size_t)'),
+    setxattr: library.func('int setxattr(const void *, const void *, const void *, size_t, int)'),
     setns: library.func('int setns(int, int)'),
+    unshare: library.func('int unshare(int)'),
     syncfs: library.func('int syncfs(int)'),
     lseek64: library.func('int64_t lseek64(int, int64_t, int)'),
     posix_fadvise: library.func('int posix_fadvise(int, long, long, int)'),

@@ -10,7 +10,8 @@ import type { ChildReport } from './layer-child.ts';
 const REPORTS = 3;
 const PROGRESS_MS = 100;
 
-function report<T>(line: ChildReport<T>): void {
+/** Says a line to the daemon. */
+export function report<T>(line: ChildReport<T>): void {
   writeSync(REPORTS, `${JSON.stringify(line)}\n`);
 }
 
@@ -64,7 +65,8 @@ export async function runJob<Job>(work: (job: Job) => Promise<unknown>): Promise
     const message = cause instanceof Error && code === 'BUG' ? (cause.stack ?? '') : messageOf(cause);
     // nobody reads on where the daemon has died
     const facts = cause instanceof Failure ? cause.facts : {};
-    if (codeOf(cause) !== 'EPIPE') report({ failure: { code, message, facts } });
+    const status = cause instanceof Failure ? cause.status : 500;
+    if (codeOf(cause) !== 'EPIPE') report({ failure: { code, status, message, facts } });
   }
   end();
 }

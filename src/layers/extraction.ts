@@ -1,12 +1,13 @@
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
+import { nameText } from '../lib/byte-names.ts';
 import type { Digest } from '../lib/digest.ts';
 import type { TarEntry } from '../lib/tar.ts';
 import { type TarSink, TarWalker } from '../lib/tar-walker.ts';
 import type { Compression } from './decompression.ts';
 import { LayerDisk } from './layer-disk.ts';
-import { cleanName, nameText } from './layer-paths.ts';
+import { cleanName } from './layer-paths.ts';
 import { LayerTree, type OpenFile } from './layer-tree.ts';
 import { TarSplit } from './tar-split.ts';
 import { TarSplitWriter, writeWhole } from './tar-split-writer.ts';

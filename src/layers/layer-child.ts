@@ -9,12 +9,16 @@ import { withResolvers } from '../lib/promises.ts';
 /** A line that a child writes. The last one is a result or a failure. */
 export type ChildReport<T> =
   | { readonly bytes: number }
+  /** What there is to be known before the output comes. */
+  | { readonly facts: object }
   | { readonly result: T }
   | { readonly failure: ChildFailure };
 
 /** A failure on its way out of a child. */
 export interface ChildFailure {
   readonly code: string;
+  /** What the client is answered with, if not 500. */
+  readonly status?: number;
   readonly message: string;
   readonly facts?: Readonly<Record<string, string>>;
 }
@@ -57,12 +61,15 @@ export async function runChild<T>(
   o: {
     what: string;
     input?: Readable;
+    /** What it has as descriptor 4. */
+    inherits?: number | undefined;
     onProgress?: ((bytes: number) => void) | undefined;
     signal?: AbortSignal | undefined;
   },
 ): Promise<T> {
   o.signal?.throwIfAborted();
-  const child = (await startChild(program, job, ['pipe', 'ignore', 'pipe', 'pipe'])) as Child;
+  const inherited = o.inherits === undefined ? [] : [o.inherits];
+  const child = (await startChild(program, job, ['pipe', 'ignore', 'pipe', 'pipe', ...inherited])) as Child;
   const ended = endOfChild(child);
   const kill = () => child.kill('SIGKILL');
   o.signal?.addEventListener('abort', kill, { once: true });
@@ -139,8 +146,8 @@ async function lastReport<T>(
     rest = parts.pop() ?? '';
     for (const part of parts) {
       const report = JSON.parse(part) as ChildReport<T>;
-      if (!('bytes' in report)) return report;
-      onProgress?.(report.bytes);
+      if ('bytes' in report) onProgress?.(report.bytes);
+      else return report;
     }
   }
   return undefined;
@@ -161,10 +168,6 @@ export async function endOfChild(child: ChildProcess): Promise<number | string> 
 }
 
 /** A child's failure as its own. */
-export function failureOfChild({ code, message, facts = {} }: ChildFailure): Error {
-  if (code === 'CORRUPT') return fail.corrupt(message);
-  if (code === 'NO_SPACE') return fail.noSpace(message);
-  if (code === 'LAYER_TOO_LARGE' || code === 'BASE_DAMAGED')
-    return new Failure(code, 500, message, { facts });
-  return code === 'HOST' ? fail.host(message) : new Error(message);
+export function failureOfChild({ code, status, message, facts = {} }: ChildFailure): Error {
+  return code === 'BUG' ? new Error(message) : new Failure(code, status ?? 500, message, { facts });
 }

@@ -9,8 +9,9 @@ import {
   type Stats,
 } from 'node:fs';
 import { findData, getXattr, listXattrs, takesXattr } from '../host/kernel.ts';
+import { diskPath, nameOf, nameText } from '../lib/byte-names.ts';
 import type { LayerModel, ModelNode } from './layer-model.ts';
-import { diskPath, joined, nameOf, nameText } from './layer-paths.ts';
+import { joined } from './layer-paths.ts';
 
 const { O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFMT } = constants;
 

@@ -21,7 +21,7 @@ import {
 } from 'node:fs';
 import { codeOf } from '../errors.ts';
 import { makeNode, setXattr } from '../host/kernel.ts';
-import { diskPath, nameOf } from './layer-paths.ts';
+import { diskPath, nameOf } from '../lib/byte-names.ts';
 import type { Found, TreeMaker, TreeSettings, TreeView } from './tree-place.ts';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;

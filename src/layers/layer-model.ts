@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
+import { nameText } from '../lib/byte-names.ts';
 import type { Fragment } from '../lib/tar.ts';
-import { baseOf, directoryOf, nameText } from './layer-paths.ts';
+import { baseOf, directoryOf } from './layer-paths.ts';
 import type { Found, TreeMaker, TreeSettings, TreeView } from './tree-place.ts';
 
 const { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IFCHR } = constants;

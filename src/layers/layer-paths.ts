@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { nameText } from '../lib/byte-names.ts';
 import type { Found, TreeView } from './tree-place.ts';
 
 /** As the kernel's own limit: more links than that on the way to a name are a loop. */
@@ -12,24 +13,6 @@ const MAX_KNOWN = 1024;
  * within reach by its absolute path as well, of whoever reads, mounts or removes it.
  */
 const MAX_PATH_BYTES = 3840;
-
-/**
- * Names in a layer are byte strings, one character per byte, because tar does not promise UTF-8. Node takes such a
- * name as text only where it is ASCII.
- */
-export function diskPath(name: string): string | Buffer {
-  return /[^\0-\x7f]/.test(name) ? Buffer.from(name, 'latin1') : name;
-}
-
-/** Text as a byte string. */
-export function nameOf(text: string): string {
-  return Buffer.from(text).toString('latin1');
-}
-
-/** A byte string for people. */
-export function nameText(name: string): string {
-  return Buffer.from(name, 'latin1').toString();
-}
 
 /** A name without empty, `.` and `..` components, by its letters alone; `..` ends at the layer's root, as `/` does. */
 export function cleanName(name: string): string {

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
 import { codeOf, fail } from '../errors.ts';
+import { nameText } from '../lib/byte-names.ts';
 import type { TarEntry, TarTime } from '../lib/tar.ts';
-import { baseOf, cleanName, directoryOf, joined, LayerPaths, nameText } from './layer-paths.ts';
+import { baseOf, cleanName, directoryOf, joined, LayerPaths } from './layer-paths.ts';
 import type { Found, TreeMaker, TreeSettings, TreeView } from './tree-place.ts';
 
 const { S_IFBLK, S_IFCHR, S_IFIFO } = constants;
@@ -281,11 +282,18 @@ function endOf({ fragments }: TarEntry): number {
   return last === undefined ? 0 : last.offset + last.length;
 }
 
-function settingsOf({ mode, uid, gid, modifiedAt, accessedAt, xattrs }: TarEntry): Settings {
+function settingsOf({ mode, uid, gid, xattrs, ...times }: TarEntry): Settings {
+  return { mode, uid, gid, xattrs, ...timesOf(times) };
+}
+
+/** An entry's times in seconds. As under dockerd, where no access is told, or an earlier one, it is the modification. */
+export function timesOf({ modifiedAt, accessedAt }: Pick<TarEntry, 'modifiedAt' | 'accessedAt'>): {
+  modifiedAt: number;
+  accessedAt: number;
+} {
   const modified = secondsOf(modifiedAt);
-  // as dockerd: where no access is told, or an earlier one, it is the modification
   const accessed = accessedAt === undefined ? modified : Math.max(modified, secondsOf(accessedAt));
-  return { mode, uid, gid, modifiedAt: modified, accessedAt: accessed, xattrs };
+  return { modifiedAt: modified, accessedAt: accessed };
 }
 
 /** The end of the times that dockerd can tell; whatever lies outside becomes 1970, there as here. */

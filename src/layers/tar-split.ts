@@ -2,8 +2,8 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { inflateRawSync } from 'node:zlib';
 import { Failure, fail, messageOf } from '../errors.ts';
+import { diskPath, nameOf, nameText } from '../lib/byte-names.ts';
 import { VarintReader } from '../lib/varints.ts';
-import { diskPath, nameOf, nameText } from './layer-paths.ts';
 
 /**
  * What is left of a layer's tar once its files are unpacked: everything but the files' content, in order, so that

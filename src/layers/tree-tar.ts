@@ -8,25 +8,36 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
+  statfsSync,
 } from 'node:fs';
 import { codeOf, Failure, fail, messageOf } from '../errors.ts';
 import { isAbsence } from '../host/files.ts';
+import { nameIn } from '../host/inside.ts';
 import { getXattr, listXattrs, O_PATH } from '../host/kernel.ts';
+import { nameText } from '../lib/byte-names.ts';
 import type { TarType } from '../lib/tar.ts';
 import { endOfArchive, headersOf, paddingAfter, type TarMember } from '../lib/tar-writer.ts';
 import { EngineStubs } from './engine-stubs.ts';
-import { baseOf, diskPath, joined, nameText } from './layer-paths.ts';
+import { baseOf, joined } from './layer-paths.ts';
 
 const { O_DIRECTORY, O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+
+/** A thing that is to be packed alone, under a name of the caller's choice, with what is mounted in it. */
+export interface PackedThing {
+  /** What to call it in a system call; a name that ends with it is not followed. */
+  readonly disk: string | Buffer;
+  /** A byte string. The root's is `/`, and all that is in it begins so. */
+  readonly name: string;
+}
 
 /** What is to be packed. */
 export interface TreeTarJob {
   readonly root: string;
   /**
    * `tree`: all there is. `diff`: the upper directory of an overlay, as a layer over `lower` (topmost first), with
-   * whiteouts in the words of layers and without what the engine itself put there.
+   * whiteouts in the words of layers and without what the engine itself put there. `thing`: see {@link PackedThing}.
    */
-  readonly kind: 'tree' | 'diff';
+  readonly kind: 'tree' | 'diff' | 'thing';
   readonly lower?: readonly string[];
 }
 
@@ -61,14 +72,24 @@ export class TreeTar {
   /** Hands the tar to `write`, piece by piece; a piece is lent for the length of the call. */
   static pack(job: TreeTarJob, write: (bytes: Buffer) => void): void {
     const tar = new TreeTar(job, write);
+    tar.#run(() => tar.#packRoot());
+  }
+
+  /** As {@link pack}, of one thing. */
+  static packThing({ disk, name }: PackedThing, write: (bytes: Buffer) => void): void {
+    const tar = new TreeTar({ root: '', kind: 'thing' }, write);
+    tar.#run(() => tar.#packOne(disk, name === '/' ? '' : name));
+  }
+
+  #run(work: () => void): void {
     try {
-      tar.#packRoot();
+      work();
     } catch (cause) {
       const code = codeOf(cause);
       if (cause instanceof Failure || code === undefined || code === 'EPIPE') throw cause;
-      throw fail.host(`cannot pack ${nameText(tar.#path || '/')}: ${messageOf(cause)}`, cause);
+      throw fail.host(`cannot pack ${nameText(this.#path || '/')}: ${messageOf(cause)}`, cause);
     }
-    write(endOfArchive);
+    this.#write(endOfArchive);
   }
 
   #packRoot(): void {
@@ -87,8 +108,9 @@ export class TreeTar {
   #packInside(fd: number, directory: string): void {
     const names = readdirSync(`/proc/self/fd/${fd}`, 'latin1').sort(byBytes);
     for (const name of names) {
-      this.#path = joined(directory, name);
-      this.#packOne(at(fd, name), this.#path);
+      const isInRoot = directory === '' && this.#job.kind === 'thing';
+      this.#path = isInRoot ? `/${name}` : joined(directory, name);
+      this.#packOne(nameIn(fd, name), this.#path);
     }
   }
 
@@ -116,7 +138,8 @@ export class TreeTar {
         this.#put({ ...member, mode: mode & 0o777, modifiedAt: { seconds: 0, nanos: 0 } });
       }
       // what is mounted there is another tree
-      if (found.dev === this.#device) this.#packInside(fd, path);
+      if (this.#job.kind === 'thing' ? !isKernels(fd) : found.dev === this.#device)
+        this.#packInside(fd, path);
     } finally {
       closeSync(fd);
     }
@@ -212,9 +235,31 @@ export class TreeTar {
   }
 }
 
-/** What to call a name in an open directory in a system call. */
-function at(fd: number, name: string): string | Buffer {
-  return diskPath(`/proc/self/fd/${fd}/${name}`);
+/**
+ * File systems that are no files: what they show is the kernel's, has no size, and may wait for ever. statfs(2); also
+ * linux/magic.h.
+ */
+const kernels: ReadonlySet<number> = new Set([
+  0x9fa0, // proc
+  0x62656572, // sysfs
+  0x27e0eb, // cgroup
+  0x63677270, // cgroup2
+  0x1cd1, // devpts
+  0x19800202, // mqueue
+  0x64626720, // debugfs
+  0x74726163, // tracefs
+  0x73636673, // securityfs
+  0xcafe4a11, // bpf
+  0x62656570, // configfs
+  0x6165676c, // pstore
+  0xde5e81e4, // efivarfs
+  0xf97cff8c, // selinuxfs
+  0x42494e4d, // binfmt_misc
+  0x65735543, // fusectl
+]);
+
+function isKernels(fd: number): boolean {
+  return kernels.has(statfsSync(`/proc/self/fd/${fd}`).type >>> 0);
 }
 
 /** Opens a regular file, and nothing else: looked at before it is opened, and the same that was looked at. */

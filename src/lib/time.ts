@@ -16,8 +16,10 @@ export function nowNanos(): bigint {
 
 /** RFC 3339 in UTC with nanoseconds, trailing zeros dropped, as Go's RFC3339Nano prints. */
 export function formatNanos(nanos: bigint): string {
-  const fraction = (nanos % 1_000_000_000n).toString().padStart(9, '0').replace(/0+$/, '');
-  const seconds = new Date(Number(nanos / 1_000_000n)).toISOString().slice(0, 19);
+  const second = 1_000_000_000n;
+  const part = ((nanos % second) + second) % second; // before 1970, too
+  const fraction = part.toString().padStart(9, '0').replace(/0+$/, '');
+  const seconds = new Date(Number((nanos - part) / 1_000_000n)).toISOString().slice(0, 19);
   return `${seconds}${fraction === '' ? '' : `.${fraction}`}Z`;
 }
 

@@ -1,7 +1,6 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { codeOf, fail } from '../errors.ts';
-import { pathInside } from '../host/inside.ts';
+import { closeSync, fstatSync, readFileSync } from 'node:fs';
+import { fail } from '../errors.ts';
+import { openFileInside } from '../host/inside.ts';
 
 /** Who a process in a container is. */
 export interface ContainerUser {
@@ -27,8 +26,8 @@ export async function resolveUser(
   groupAdd: readonly string[] = [],
 ): Promise<ContainerUser> {
   const [userPart = '', groupPart = ''] = user.split(/:(.*)/s, 2);
-  const passwd = await recordsIn(rootfs, '/etc/passwd');
-  const groups = (await recordsIn(rootfs, '/etc/group')).map(parseGroup);
+  const passwd = recordsIn(rootfs, '/etc/passwd');
+  const groups = recordsIn(rootfs, '/etc/group').map(parseGroup);
   const account = findAccount(passwd, userPart);
   const gid = groupPart === '' ? account.gid : findGroup(groups, groupPart);
   // a group that is named takes the place of all that the account is in
@@ -88,30 +87,22 @@ function parseGroup([name = '', , gid = '', members = '']: string[]): Group {
 }
 
 /** The fields of each line of a file as passwd(5) has it; none where there is no such file. */
-async function recordsIn(rootfs: string, path: string): Promise<string[][]> {
-  const text = await readInside(rootfs, path);
-  return text
+function recordsIn(rootfs: string, path: string): string[][] {
+  return readInside(rootfs, path)
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '' && !line.startsWith('#'))
     .map((line) => line.split(':'));
 }
 
-/**
- * Links are followed as the container would. A process in there may still change them in between: then names are
- * looked up in another regular file, which tells nothing; a pipe or a device must not hold the daemon up.
- */
-async function readInside(rootfs: string, path: string): Promise<string> {
-  const found = await pathInside(rootfs, path);
-  if (found === undefined) return '';
+/** Links are followed as the container would, whatever a process in there does to them meanwhile. */
+function readInside(rootfs: string, path: string): string {
+  const fd = openFileInside(rootfs, path);
+  if (fd === undefined) return '';
   try {
-    await using file = await open(found, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-    const stats = await file.stat();
-    if (!stats.isFile()) throw fail.runtime(`${path} in the container is not a regular file`);
-    if (stats.size > MAX_FILE_BYTES) throw fail.runtime(`${path} in the container is too large`);
-    return await file.readFile('utf8');
-  } catch (cause) {
-    if (codeOf(cause) === 'ENOENT' || codeOf(cause) === 'ELOOP') return '';
-    throw cause;
+    if (fstatSync(fd).size > MAX_FILE_BYTES) throw fail.runtime(`${path} in the container is too large`);
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
   }
 }

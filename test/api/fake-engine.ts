@@ -213,6 +213,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     deltaImages: { make: never },
     commits: { commit: never },
     exports: { export: never },
+    containerArchives: { stat: never, pack: never, unpack: never },
     updates: { update: never },
     stats: { once: never, stream: never },
     processLists: { top: never },

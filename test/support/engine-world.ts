@@ -110,6 +110,11 @@ export class World implements AsyncDisposable {
         store,
         layers,
         deltaMaker: { make: () => assert.fail('nothing here makes deltas') },
+        fileJobs: {
+          stat: () => assert.fail('nothing here looks into containers'),
+          pack: () => assert.fail('nothing here copies out of containers'),
+          unpack: () => assert.fail('nothing here copies into containers'),
+        },
         registry: this.registry,
         runtime,
         bridge,

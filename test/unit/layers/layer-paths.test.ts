@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { LayerDisk } from '../../../src/layers/layer-disk.ts';
-import { cleanName, diskPath, LayerPaths, nameOf, nameText } from '../../../src/layers/layer-paths.ts';
+import { cleanName, LayerPaths } from '../../../src/layers/layer-paths.ts';
+import { diskPath, nameOf, nameText } from '../../../src/lib/byte-names.ts';
 
 function scratch(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'skerry-paths-'));
