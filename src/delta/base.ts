@@ -17,11 +17,11 @@ export interface Source {
 }
 
 /** Programs copy in snippets: so much is read at once, and so many such blocks are kept. */
-const BLOCK_BYTES = 16 << 10;
-const SETS = 48;
-const BLOCKS_PER_SET = 4;
+export const BLOCK_BYTES = 16 << 10;
+export const SETS = 48;
+export const BLOCKS_PER_SET = 4;
 /** A copy of so much is read to where it goes, by itself. */
-const LONG_BYTES = BLOCK_BYTES / 2;
+export const LONG_BYTES = BLOCK_BYTES / 2;
 
 /** What a delta builds on: the tars of the base's layers, one behind the other as one run of bytes. Holds 3 MiB of it. */
 export class Base implements Source {

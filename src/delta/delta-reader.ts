@@ -84,7 +84,7 @@ export class DeltaReader {
 export function runFrame(
   packed: Buffer,
   outputBytes: number,
-  o: { source: Base; windows: WindowCodec; sink: TarSink },
+  o: { source: Base; windows: WindowCodec; sink: TarSink; mostEffortBytes?: number | undefined },
 ): void {
   runColumns(unpackFrame(packed), outputBytes, o);
 }
@@ -92,9 +92,9 @@ export function runFrame(
 function runColumns(
   columns: ColumnReaders,
   outputBytes: number,
-  o: { source: Base; windows: WindowCodec | undefined; sink: TarSink },
+  o: { source: Base; windows: WindowCodec | undefined; sink: TarSink; mostEffortBytes?: number | undefined },
 ): void {
-  const effort = new Effort();
+  const effort = new Effort(o.mostEffortBytes);
   o.source.chargeTo(effort);
   const program = new Program(columns, { ...o, effort });
   program.run(new Output(outputBytes, o.sink));

@@ -15,6 +15,7 @@ import {
 import { type LayerTar, runFrame } from './delta-reader.ts';
 import { columnBytes, packFrame } from './frame.ts';
 import { FrameWriter } from './frame-writer.ts';
+import { PlannedEffort } from './planned-effort.ts';
 import { Planner } from './planner.ts';
 import { WindowCodec } from './vcdiff.ts';
 
@@ -37,6 +38,8 @@ export async function encodeDelta(o: {
   quality: number;
   jobs: number;
   keep: (frame: Buffer, outputBytes: number) => Promise<void> | void;
+  /** What a frame may cost who reads it; that of the format unless a test says otherwise. */
+  mostEffortBytes?: number | undefined;
   signal: AbortSignal;
 }): Promise<Buffer> {
   const { layers: targets, ...target } = o.target;
@@ -58,7 +61,8 @@ export async function encodeDelta(o: {
     const hash = createHash('sha256');
     for await (const { packed, outputBytes } of framesOf(layer, { ...o, base, index, windows, pack })) {
       // what a device would make of it, made here: nobody gets a delta that does not lead to its target
-      runFrame(packed, outputBytes, { source: base, windows, sink: (bytes) => hash.update(bytes) });
+      const sink = (bytes: Buffer) => void hash.update(bytes);
+      runFrame(packed, outputBytes, { source: base, windows, sink, mostEffortBytes: o.mostEffortBytes });
       await o.keep(packed, outputBytes);
       frames.push([packed.length, outputBytes, frameHash(packed)]);
     }
@@ -77,6 +81,7 @@ async function* framesOf(
     index: BaseIndex;
     windows: WindowCodec;
     pack: (bytes: Buffer) => Promise<Buffer>;
+    mostEffortBytes?: number | undefined;
     signal: AbortSignal;
   },
 ): AsyncGenerator<{ packed: Buffer; outputBytes: number }> {
@@ -88,7 +93,7 @@ async function* framesOf(
     }));
     packed.catch(() => {}); // told where it is awaited, which may be later
     packing.push(packed);
-  });
+  }, new PlannedEffort(o.mostEffortBytes));
   const { base, index, windows } = o;
   for (const _ of new Planner({ base, index, target, writer, windows }).run()) {
     o.signal.throwIfAborted();

@@ -3,10 +3,12 @@ import {
   type ColumnWriters,
   MAX_FRAME_BYTES,
   MAX_INFLATED_BYTES,
+  MIN_FRAME_BYTES,
   newColumns,
   Op,
   PIECE_BYTES,
 } from './frame.ts';
+import { PlannedEffort } from './planned-effort.ts';
 
 /** Members up to this size stay whole, if need be in a new frame. */
 const WHOLE_BYTES = 64 << 10;
@@ -28,6 +30,7 @@ export type FrameSink = (frame: { readonly columns: ColumnWriters; readonly outp
  */
 export class FrameWriter {
   readonly #sink: FrameSink;
+  readonly #effort: PlannedEffort;
   #columns = newColumns();
   #left = MAX_FRAME_BYTES;
   #context: Context = { next: 0, mtimeStep: 0, pending: undefined };
@@ -35,13 +38,25 @@ export class FrameWriter {
   #isInner = false;
   #inflatedBytes = 0;
 
-  constructor(sink: FrameSink) {
+  constructor(sink: FrameSink, effort = new PlannedEffort()) {
     this.#sink = sink;
+    this.#effort = effort;
   }
 
   /** The end of the layer: gives the last frame away. */
   finish(): void {
     this.#cut();
+  }
+
+  /**
+   * False if the frame costs who reads it so much already that only literals and zeros should follow. Begins a new one
+   * where the present one is long enough.
+   */
+  mayRead(): boolean {
+    if (!this.#effort.isSpent) return true;
+    if (this.#isInner || MAX_FRAME_BYTES - this.#left < MIN_FRAME_BYTES) return false;
+    this.#cut();
+    return true;
   }
 
   /** Bytes as the base has them. */
@@ -93,6 +108,7 @@ export class FrameWriter {
   member(o: { position: number; bytes: number; mtimeStep: number }): boolean {
     if (o.bytes > this.#left && !this.#make(o.bytes)) return false;
     this.#left -= o.bytes;
+    this.#effort.read(o.position, o.bytes);
     const context = this.#context;
     if (context.pending?.op === 'members' && context.next === o.position) context.pending.count++;
     else {
@@ -109,6 +125,7 @@ export class FrameWriter {
   header(o: { position: number; bytes: number; mtimeStep: number; size?: number | undefined }): void {
     if (o.bytes > this.#left) this.#cut();
     this.#left -= o.bytes;
+    this.#effort.read(o.position, o.bytes);
     this.#begin(Op.header);
     this.#columns.headers.put(o.size === undefined ? 0 : 1);
     this.#seek(o.position);
@@ -121,6 +138,8 @@ export class FrameWriter {
   window(o: { position: number; sourceBytes: number; targetBytes: number; window: Buffer }): boolean {
     if (o.targetBytes > this.#left && !this.#make(o.targetBytes)) return false;
     this.#left -= o.targetBytes;
+    this.#read(o.position, o.sourceBytes);
+    this.#effort.window(o.sourceBytes);
     this.#begin(Op.window);
     this.#seek(o.position);
     for (const number of [o.sourceBytes, o.targetBytes, o.window.length]) this.#columns.lengths.put(number);
@@ -139,7 +158,7 @@ export class FrameWriter {
       shape: number;
       head: Buffer;
       plainBytes: number;
-      base?: { position: number; bytes: number };
+      base?: { position: number; bytes: number; plainBytes: number };
     },
     write: () => void,
   ): boolean {
@@ -147,6 +166,8 @@ export class FrameWriter {
     if (o.bytes > this.#left && !this.#make(o.bytes)) return false;
     this.#left -= o.bytes;
     this.#inflatedBytes += o.plainBytes;
+    if (o.base !== undefined) this.#read(o.base.position, o.base.bytes);
+    this.#effort.gzip(o.base?.bytes ?? 0, o.base?.plainBytes ?? 0);
     this.#begin(Op.gzip);
     for (const number of [o.shape, o.head.length]) this.#columns.lengths.put(number);
     this.#columns.literals.putBytes(o.head);
@@ -189,10 +210,17 @@ export class FrameWriter {
     this.#left = MAX_FRAME_BYTES;
     this.#sinceChange = 0;
     this.#inflatedBytes = 0;
+    this.#effort.reset();
+  }
+
+  /** What a gzip member is made of is at hand, once it is inflated. */
+  #read(position: number, bytes: number): void {
+    if (!this.#isInner) this.#effort.read(position, bytes);
   }
 
   /** Enters a copy, or makes the one before longer: then returns how long that was. */
   #copied(position: number, length: number): number {
+    this.#read(position, length);
     const context = this.#context;
     if (context.pending?.op === 'copy' && context.next === position) {
       const before = context.pending.length;

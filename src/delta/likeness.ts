@@ -48,7 +48,8 @@ function writeAligned(
   for (const { start, length, source: place } of align(source, content)) {
     if (start > at) writer.literal(content.subarray(at, start));
     const [theirs, ours] = [source.subarray(place, place + length), content.subarray(start, start + length)];
-    writer.copyLike(position + place, theirs, ours);
+    if (writer.mayRead()) writer.copyLike(position + place, theirs, ours);
+    else writer.literal(ours);
     at = start + length;
   }
   if (at < content.length) writer.literal(content.subarray(at));

@@ -54,6 +54,10 @@ export class Planner {
   }
 
   #member(member: Member): void {
+    if (!this.#writer.mayRead()) {
+      this.#plain(member.start, member.end - member.start);
+      return;
+    }
     const like = this.#index.samePath(member.name) ?? this.#index.alike(member.name);
     const header = this.#target.read(member.start, member.contentStart - member.start);
     const predicted = like === undefined ? undefined : this.#predict(header, like);
@@ -146,7 +150,7 @@ export class Planner {
     const inner = member === undefined ? undefined : inflated(member);
     const base =
       inner !== undefined && source !== undefined
-        ? { position: source.contentStart, bytes: source.contentBytes }
+        ? { position: source.contentStart, bytes: source.contentBytes, plainBytes: inner.length }
         : undefined;
     const o = {
       bytes: content.length,

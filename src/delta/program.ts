@@ -3,7 +3,7 @@ import { copyBytes } from '../lib/copy-bytes.ts';
 import type { VarintReader } from '../lib/varints.ts';
 import type { Source } from './base.ts';
 import { Deflater } from './deflate.ts';
-import { COMPRESSOR_BYTES, type Effort, STEP_BYTES } from './effort.ts';
+import { type Effort, gzipEffort, windowEffort } from './effort.ts';
 import { CHANGE_BYTES, type ColumnReaders, MAX_INFLATED_BYTES, Op, PIECE_BYTES } from './frame.ts';
 import { makeGzip, readGzip } from './gzip.ts';
 import { fieldsOf, findHeader, padded, patchHeader } from './tar-header.ts';
@@ -230,7 +230,7 @@ export class Program {
     if (this.#windows === undefined) throw new Error('no codec for windows');
     this.#windows.check(sourceBytes, targetBytes);
     if (targetBytes > output.left) throw fail.corrupt('delta: a frame makes more than it says');
-    this.#effort.spend(sourceBytes + STEP_BYTES);
+    this.#effort.spend(windowEffort(sourceBytes));
     const source = Buffer.allocUnsafe(sourceBytes);
     this.#source.copy(position, source);
     output.put(this.#windows.decode(window, source, targetBytes));
@@ -250,7 +250,7 @@ export class Program {
     const member = Buffer.allocUnsafe(sourceBytes);
     if (sourceBytes > 0) this.#source.copy(position, member);
     const inner = readGzip(member, MAX_GZIP_BYTES);
-    this.#effort.spend(sourceBytes + inner.bytes + COMPRESSOR_BYTES);
+    this.#effort.spend(gzipEffort(sourceBytes, inner.bytes));
     const plain = Buffer.allocUnsafe(plainBytes);
     let used = 0;
     const collected = new Output(plainBytes, (bytes) => {

@@ -14,12 +14,18 @@ import { base256, type Member } from '../../support/tar-archive.ts';
 const config = '{"os":"linux"}';
 const manifest = '{"schemaVersion":2}';
 
-async function encode(base: readonly LayerTar[], layers: readonly LayerTar[], quality = 4): Promise<Buffer> {
+async function encode(
+  base: readonly LayerTar[],
+  layers: readonly LayerTar[],
+  quality = 4,
+  mostEffortBytes?: number,
+): Promise<Buffer> {
   const frames: Buffer[] = [];
   const header = await encodeDelta({
     base,
     target: { layers, config, manifest, manifestDigest: digestOf(Buffer.from(manifest)), mediaType: 'x/y' },
     quality,
+    mostEffortBytes,
     jobs: 2,
     keep: (frame) => void frames.push(frame),
     signal: new AbortController().signal,
@@ -164,6 +170,40 @@ test('whatever base and target are, the target comes back', async () => {
     }),
     { numRuns: 40 },
   );
+});
+
+test('whatever they are, no frame costs more than its budget', async () => {
+  const budget = 2 << 20;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(members, { maxLength: 3 }),
+      fc.array(members, { maxLength: 9 }),
+      async (old, young) => {
+        const tars = old.map((one) => layerOf(one));
+        const wanted = layerOf(young.flat());
+        // what is made is tried under the same budget, and throws if it takes more
+        const made = await decode(await encode(tars, [wanted], 1, budget), tars);
+        if (made.size > 0) assert.ok(made.get(wanted.diffId)?.equals(wanted.read(0, wanted.tarBytes)));
+      },
+    ),
+    { numRuns: 20, endOnFailure: true },
+  );
+});
+
+test('a file put together from far apart parts of its base is made within the budget', async () => {
+  const old = Buffer.concat(Array.from({ length: 180 }, (_, seed) => noise(65_536, seed + 1)));
+  const parts = Array.from({ length: 4000 }, (_, n) => {
+    const at = ((n * 37) % 180) * 65_536 + ((n * 300) % 60_000);
+    return old.subarray(at, at + 3000);
+  });
+  const [one, other] = [
+    layerOf([{ name: 'x', content: old }]),
+    layerOf([{ name: 'x', content: Buffer.concat(parts) }]),
+  ];
+  const cheap = await encode([one], [other], 1, 32 << 20);
+  const full = await encode([one], [other], 1);
+  assert.ok((await decode(cheap, [one], 1 << 16)).get(other.diffId)?.equals(other.read(0, other.tarBytes)));
+  assert.ok(full.length < cheap.length, `${full.length} of ${cheap.length} bytes`);
 });
 
 test('layers longer than a frame are cut anywhere', async () => {
