@@ -59,6 +59,7 @@ export interface Config {
   /** Whether containers get an init process, and which; the engine knows where to look for one. */
   readonly init: boolean;
   readonly initPath: string | undefined;
+  readonly experimental: boolean;
   readonly noNewPrivileges: boolean;
   readonly shmBytes: number;
   readonly ipcMode: 'private' | 'shareable';
@@ -213,6 +214,7 @@ function containerDefaultsOf(keys: DaemonKeys) {
   return {
     init: keys.init,
     initPath: keys['init-path'] || undefined,
+    experimental: keys.experimental,
     noNewPrivileges: keys['no-new-privileges'],
     shmBytes: parseSize(keys['default-shm-size']) ?? 0,
     ipcMode: keys['default-ipc-mode'],

@@ -56,6 +56,12 @@ export const fail = {
   invalidPlatform: (text: string) =>
     new Failure('INVALID_PLATFORM', 400, `"${text}": cannot parse platform specifier: invalid argument`),
   invalidSignal: (text: string) => new Failure('INVALID_SIGNAL', 400, `invalid signal: ${text}`),
+  experimental: () =>
+    new Failure(
+      'EXPERIMENTAL',
+      501,
+      'This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.',
+    ),
   notImplemented: (message: string) => new Failure('NOT_IMPLEMENTED', 501, message),
   clientTooNew: (version: string, ceiling: string) =>
     new Failure(

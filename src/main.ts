@@ -178,6 +178,7 @@ async function run(config: Config): Promise<void> {
       ceiling: config.apiVersionCeiling,
       floor: config.apiVersionFloor,
       release: config.release.version,
+      isExperimental: config.experimental,
       log: logOf('api'),
     });
     await writeFile(config.pidfile, `${process.pid}\n`);

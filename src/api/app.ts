@@ -3,6 +3,7 @@ import Koa from 'koa';
 import { platform } from '../host/facts.ts';
 import type { Log } from '../lib/log.ts';
 import type { Platform } from '../lib/platform.ts';
+import { type Checkpoints, checkpointRoutes } from './checkpoints.ts';
 import { type Commits, commitRoutes } from './commits.ts';
 import { type ContainerArchives, containerArchiveRoutes } from './container-archives.ts';
 import { type ContainerExports, containerFileRoutes } from './container-files.ts';
@@ -33,6 +34,7 @@ import { type Axes, Versions } from './versions.ts';
 /** The engine's parts that answer requests, by what they do. */
 export interface EngineParts {
   containers: ContainerParts['containers'];
+  checkpoints: Checkpoints;
   updates: ContainerParts['updates'];
   stats: StatsParts['stats'];
   processLists: StatsParts['processLists'];
@@ -62,6 +64,8 @@ export interface AppOptions {
   floor: string;
   /** The daemon's release, as clients are told. */
   release: string;
+  /** Offers what dockerd hides behind this mode: checkpoints. */
+  isExperimental?: boolean;
   /** What an incomplete platform in a request is completed with. */
   host?: Platform;
   log: Log;
@@ -75,16 +79,18 @@ export interface App {
   drain(timeoutMs: number): Promise<void>;
 }
 
-export function createApp({ engine, ceiling, floor, release, host = platform(), log }: AppOptions): App {
+export function createApp({ engine, host = platform(), log, isExperimental = false, ...o }: AppOptions): App {
+  const { ceiling, floor, release } = o;
   const versions = new Versions({ ceiling, floor });
   const newest = versions.axesOf(undefined);
   const lifetimes = new Lifetimes();
   const router = routerOf(
     [
-      systemRoutes({ system: engine.system, release, ceiling, floor }),
+      systemRoutes({ system: engine.system, release, isExperimental, ceiling, floor }),
       eventRoutes(engine.events),
+      checkpointRoutes({ ...engine, isExperimental }), // before DELETE /containers/:id, whose name may be anything
       containerRoutes({ ...engine, host }),
-      lifeRoutes(engine.containers),
+      lifeRoutes({ ...engine, isExperimental }),
       containerStatsRoutes(engine),
       containerIoRoutes(engine.io),
       containerFileRoutes(engine),
@@ -112,7 +118,7 @@ export function createApp({ engine, ceiling, floor, release, host = platform(), 
     await lifetimes.during(lifetime, next);
   });
   app.use(answerFailures(log));
-  app.use(negotiation({ router, versions, serverHeader: `Docker/${release} (linux)` }));
+  app.use(negotiation({ router, versions, serverHeader: `Docker/${release} (linux)`, isExperimental }));
   const answer = app.callback();
   const serve = (req: EngineRequest, res: ServerResponse) => void answer(req, res);
   return {

@@ -2,6 +2,7 @@ import type { ContainerConfig, EndpointSettings, HostConfig } from '../engine/mo
 import { fail } from '../errors.ts';
 import { type Platform, parsePlatform } from '../lib/platform.ts';
 import { readCreateJson, readJson } from './body.ts';
+import { type Checkpoints, checkpointOf } from './checkpoints.ts';
 import { type CreateDraft, createShapes, updateShapes, warningShapes } from './container-gates.ts';
 import { inspectWire, summaryWire } from './container-view.ts';
 import { createBody, type UpdateBody, updateBody } from './container-wire.ts';
@@ -28,7 +29,7 @@ export interface Containers {
 
 /** … to let them live. True where something was done, false where it was so already. */
 export interface Lives {
-  start(ref: string, o: { signal: AbortSignal }): Promise<boolean>;
+  start(ref: string, o: { signal: AbortSignal; checkpointPath?: string }): Promise<boolean>;
   stop(ref: string, o: StopWish): Promise<boolean>;
   restart(ref: string, o: StopWish): Promise<void>;
   kill(ref: string, signalName: string): Promise<void>;
@@ -113,13 +114,25 @@ export function containerRoutes({ containers, updates, execs, host }: ContainerP
   return router;
 }
 
-export function lifeRoutes(containers: Lives): Router {
+export function lifeRoutes({
+  containers,
+  checkpoints,
+  isExperimental,
+}: {
+  containers: Lives;
+  checkpoints: Pick<Checkpoints, 'find'>;
+  isExperimental: boolean;
+}): Router {
   const router = new Router();
 
   /** 204 started, 304 already running, 400 with a body, 404 no such container, 409 paused. */
   router.post('/containers/:id/start', async (ctx, id) => {
     checkStartBody(ctx);
-    const isStarted = await containers.start(id, { signal: ctx.state.signal });
+    const checkpoint = checkpointOf(ctx, isExperimental);
+    const isStarted = await containers.start(id, {
+      signal: ctx.state.signal,
+      ...(checkpoint && { checkpointPath: await checkpoints.find(id, checkpoint) }),
+    });
     ctx.status = isStarted ? 204 : 304;
   });
 

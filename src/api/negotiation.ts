@@ -19,6 +19,7 @@ export function negotiation(o: {
   router: Router;
   versions: Versions;
   serverHeader: string;
+  isExperimental: boolean;
 }): Middleware<ApiState, object> {
   return async (ctx) => {
     const { req, res, state } = ctx;
@@ -38,10 +39,10 @@ export function negotiation(o: {
     res.setHeader('Ostype', 'linux');
     res.setHeader('Server', o.serverHeader);
     state.axes = o.versions.axesOf(prefix);
-    res.setHeader('Docker-Experimental', 'false');
+    res.setHeader('Docker-Experimental', String(o.isExperimental));
     state.search = search;
     if (isForm(req)) state.form = (await readBody(ctx)).toString('utf8');
-    await found.route.handler(ctx, found.name);
+    await found.route.handler(ctx, found.name, found.second);
   };
 }
 

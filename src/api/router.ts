@@ -1,8 +1,8 @@
 import KoaRouter from '@koa/router';
 import type { ApiContext } from './context.ts';
 
-/** What answers a route; `name` is what stands in the path for `:name`, decoded, and may hold slashes. */
-export type Handler = (ctx: ApiContext, name: string) => Promise<void> | void;
+/** What answers a route; `name` is what stands in the path for `:name`, decoded, and may hold slashes; `second` for another. */
+export type Handler = (ctx: ApiContext, name: string, second: string) => Promise<void> | void;
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'DELETE' | 'OPTIONS';
 
@@ -12,6 +12,12 @@ export interface Route {
   readonly method: Method;
   readonly path: string;
   readonly handler: Handler;
+}
+
+interface Found {
+  readonly route: Route;
+  readonly name: string;
+  readonly second: string;
 }
 
 /**
@@ -60,15 +66,15 @@ export class Router {
     return this.#routes.values();
   }
 
-  /** The route for a decoded path without its version, and the name in it. */
-  find(method: string, path: string): { route: Route; name: string } | undefined {
-    let found: { route: Route; name: string } | undefined;
+  /** The route for a decoded path without its version, and the names in it. */
+  find(method: string, path: string): Found | undefined {
+    let found: Found | undefined;
     for (const layer of this.#koa.match(path, method).pathAndMethod) {
       const route = this.#routes.get(layer.name ?? '');
       if (route === undefined || route.method !== method) continue;
-      const [name] = layer.captures(path);
-      if (name === undefined) return { route, name: '' };
-      found ??= { route, name };
+      const [name, second = ''] = layer.captures(path);
+      if (name === undefined) return { route, name: '', second };
+      found ??= { route, name, second };
     }
     return found;
   }
@@ -80,6 +86,6 @@ export class Router {
 
 /** `:name` stands for anything at all; the rest for itself. */
 function patternOf(path: string): RegExp {
-  const [prefix = '', suffix] = path.split(/:\w+/).map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
-  return new RegExp(suffix === undefined ? `^${prefix}$` : `^${prefix}(.*)${suffix}$`, 's');
+  const parts = path.split(/:\w+/).map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${parts.join('(.*)')}$`, 's');
 }

@@ -6,12 +6,15 @@ import type { Axes } from './versions.ts';
 const INDEX_SERVER = 'https://index.docker.io/v1/';
 
 /** The answer to `GET /version`. The daemon's own release comes with it, as a header and a field. */
-export function versionWire(view: VersionView, o: { release: string; ceiling: string; floor: string }): Wire {
+export function versionWire(
+  view: VersionView,
+  o: { release: string; ceiling: string; floor: string; isExperimental: boolean },
+): Wire {
   const details = {
     ApiVersion: o.ceiling,
     Arch: view.architecture,
     BuildTime: view.buildTime,
-    Experimental: 'false',
+    Experimental: String(o.isExperimental),
     GitCommit: view.gitCommit,
     GoVersion: view.toolchain,
     KernelVersion: view.kernelVersion,
@@ -38,17 +41,21 @@ export function versionWire(view: VersionView, o: { release: string; ceiling: st
     Arch: view.architecture,
     KernelVersion: view.kernelVersion,
     BuildTime: view.buildTime,
+    ...(o.isExperimental && { Experimental: true }),
   };
 }
 
 /** The answer to `GET /info`. */
-export function infoWire(view: SystemView, o: { release: string; axes: Axes }): Wire {
+export function infoWire(
+  view: SystemView,
+  o: { release: string; isExperimental: boolean; axes: Axes },
+): Wire {
   const wire: Wire = {
     ...contentsWire(view),
     ...kernelWire(view),
     ...daemonWire(view),
     ...hostWire(view),
-    ExperimentalBuild: false,
+    ExperimentalBuild: o.isExperimental,
     ServerVersion: o.release,
     ClusterStore: '',
     ClusterAdvertise: '',

@@ -12,6 +12,7 @@ export interface SystemParts {
   };
   /** The daemon's release, as clients are told. */
   release: string;
+  isExperimental: boolean;
   ceiling: string;
   floor: string;
 }
@@ -39,7 +40,7 @@ export function systemRoutes({ system, ...daemon }: SystemParts): Router {
 
   /** 200. */
   router.get('/info', async (ctx) => {
-    answerJson(ctx, infoWire(await system.info(), { release: daemon.release, axes: ctx.state.axes }));
+    answerJson(ctx, infoWire(await system.info(), { ...daemon, axes: ctx.state.axes }));
   });
 
   return router;

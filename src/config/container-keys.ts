@@ -22,6 +22,11 @@ export const containerKeys = {
     fallback: 'docker-init, or else tini-static',
     about: 'The program that is the init process; linked statically',
   }),
+  experimental: z._default(toggle, false).register(keyFacts, {
+    flag: 'experimental',
+    takes: 'switch',
+    about: 'Offer checkpoints of containers, which need CRIU',
+  }),
   'no-new-privileges': z._default(toggle, false).register(keyFacts, {
     flag: 'no-new-privileges',
     takes: 'switch',

@@ -49,7 +49,6 @@ export const foreignKeys: readonly ForeignKey[] = [
   toggle('live-restore', 'containers always outlive the daemon'),
   toggle('userland-proxy', ports),
   value('userland-proxy-path', ports),
-  toggle('experimental', 'nothing is hidden behind it'),
   value('log-format', json),
   toggle('raw-logs', json),
   values('exec-opts', 'exec-opt', 'cgroups are written without a driver in between'),

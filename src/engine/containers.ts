@@ -141,7 +141,7 @@ export class Containers {
     };
   }
 
-  async start(ref: string, o: { signal?: AbortSignal } = {}): Promise<boolean> {
+  async start(ref: string, o: { signal?: AbortSignal; checkpointPath?: string } = {}): Promise<boolean> {
     return this.#parts.life.start(this.#find(ref).id, o);
   }
 

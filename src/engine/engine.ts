@@ -16,6 +16,7 @@ import { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import { BaseStore } from './base-store.ts';
 import { Bases } from './bases.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { Commits } from './commits.ts';
 import { ContainerArchives } from './container-archives.ts';
 import type { ContainerDefaults, HostLimits } from './container-checks.ts';
@@ -114,6 +115,7 @@ export class Engine implements AsyncDisposable {
   readonly exports: ContainerExports;
   readonly containerArchives: ContainerArchives;
   readonly containers: Containers;
+  readonly checkpoints: Checkpoints;
   readonly updates: ContainerUpdates;
   readonly prunes: Prunes;
   readonly usage: DiskUsage;
@@ -143,6 +145,7 @@ export class Engine implements AsyncDisposable {
     this.exports = o.exports;
     this.containerArchives = o.containerArchives;
     this.containers = o.containers;
+    this.checkpoints = o.checkpoints;
     this.updates = o.updates;
     this.prunes = o.prunes;
     this.usage = o.usage;
@@ -228,29 +231,25 @@ export class Engine implements AsyncDisposable {
       defaults: o.containers,
       log,
     });
-    const { security } = o.containers;
     const common = { records, launcher, events, log };
     const health = disposal.use(
-      HealthChecks.open({ ...common, runtime, execRoot: o.execRoot, defaults: security }),
+      HealthChecks.open({ ...common, runtime, execRoot: o.execRoot, defaults: o.containers.security }),
     );
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
     const removal = new ContainerRemoval({ ...common, readers, volumes, streams, health, waiters });
     const life = disposal.use(new Life({ ...common, runtime, streams, waiters, health, removal }));
     const trees = new ContainerTrees({ readers, life, launcher, mounts });
     const containers = new Containers({
-      records,
+      ...common,
       images,
       shelf,
       volumes,
       volumeMounts,
-      launcher,
       life,
       health,
-      events,
       etc,
       host,
       dataRoot,
-      log,
     });
     const engine = new Engine({
       events,
@@ -318,6 +317,7 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       containers,
+      checkpoints: new Checkpoints({ ...common, runtime, life }),
       updates: new ContainerUpdates({ records, life, runtime, events, host }),
       prunes: new Prunes({ records, life, launcher, volumes, images, events, log }),
       usage: new DiskUsage({ store, images, containers, volumes, records }),

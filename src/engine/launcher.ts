@@ -122,7 +122,7 @@ export class Launcher {
   }
 
   /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */
-  async setUp(given: ContainerRecord): Promise<Launch> {
+  async setUp(given: ContainerRecord, checkpointPath?: string): Promise<Launch> {
     const { hostConfig } = given;
     checkNetwork(given);
     const donors = findDonors(given, this.#find);
@@ -139,22 +139,21 @@ export class Launcher {
     const own = files.filter(({ destination }) => !covered.has(destination));
     const shm = await this.#sharedMemory(record);
     const edits = await this.#deviceEdits(record, user);
-    const { pid } = await this.#runtime.create(
-      bundleSpec(record, {
-        rootfs,
-        user,
-        capabilities: containerCapabilities(hostConfig),
-        mounts: [...own, ...mounts],
-        log,
-        donors,
-        ...(shm !== undefined && { shm }),
-        ...(edits !== undefined && { edits }),
-        ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
-        cgroupParent: this.#defaults.cgroupParent,
-        security: this.#defaults.security,
-        ulimits: this.#defaults.ulimits,
-      }),
-    );
+    const spec = bundleSpec(record, {
+      rootfs,
+      user,
+      capabilities: containerCapabilities(hostConfig),
+      mounts: [...own, ...mounts],
+      log,
+      donors,
+      ...(shm !== undefined && { shm }),
+      ...(edits !== undefined && { edits }),
+      ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
+      cgroupParent: this.#defaults.cgroupParent,
+      security: this.#defaults.security,
+      ulimits: this.#defaults.ulimits,
+    });
+    const { pid } = await this.#runtime.create({ ...spec, ...(checkpointPath && { checkpointPath }) });
     await this.#mounts.settle(record.id);
     const { config } = record;
     if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };

@@ -90,9 +90,9 @@ export class Life {
     };
   }
 
-  /** Starts a container; false if it already runs. */
-  async start(id: string, { signal }: { signal?: AbortSignal } = {}): Promise<boolean> {
-    await using _lock = await this.#locks.hold(id, signal ? { signal } : {});
+  /** Starts a container, from where a checkpoint left it if one is given; false if it already runs. */
+  async start(id: string, o: { signal?: AbortSignal; checkpointPath?: string } = {}): Promise<boolean> {
+    await using _lock = await this.#locks.hold(id, o);
     const record = this.#current(id);
     const { status } = record.state;
     if (status === 'paused') throw fail.startPaused();
@@ -100,7 +100,7 @@ export class Life {
     // one between two runs counts as running, as under dockerd: its next run is on the way
     if (isRunning(record) || status === 'restarting') return false;
     this.#restarts.forget(id);
-    await this.#launch({ ...record, isStoppedByUser: false, restartCount: 0 });
+    await this.#launch({ ...record, isStoppedByUser: false, restartCount: 0 }, o.checkpointPath);
     return true;
   }
 
@@ -194,7 +194,7 @@ export class Life {
     this.#restarts[Symbol.dispose]();
   }
 
-  async #launch(record: ContainerRecord): Promise<void> {
+  async #launch(record: ContainerRecord, checkpointPath?: string): Promise<void> {
     const { id } = record;
     const before = record.state.status === 'created' ? 'created' : 'exited';
     const starting = await this.#records.update({
@@ -202,7 +202,7 @@ export class Life {
       state: { ...record.state, status: 'starting', error: '', oomKilled: false },
     });
     try {
-      const { pid, ...launched } = await this.#launcher.setUp(starting);
+      const { pid, ...launched } = await this.#launcher.setUp(starting, checkpointPath);
       await this.#admit(id);
       await this.#runtime.start(id);
       const running = await this.#records.update({

@@ -19,6 +19,8 @@ export interface RunFacts {
   /** What it runs; failures name it. */
   readonly command: string;
   readonly hasStdin: boolean;
+  /** It goes on from a checkpoint, and runs since it was made. */
+  readonly isRestored?: boolean;
   /** Its stdin outlives clients, and the daemon. */
   readonly keepsStdinOpen: boolean;
   /** Absent for a run that an older daemon began. */

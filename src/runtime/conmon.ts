@@ -31,6 +31,8 @@ export interface MonitorWish {
         /** Undefined: its output is not kept. */
         readonly log: MonitorLog | undefined;
         readonly exitDirectory: string;
+        /** A directory of CRIU's images to go on from. */
+        readonly checkpointPath?: string;
       }
     | { readonly kind: 'exec'; readonly processPath: string; readonly isAttached: boolean };
 }
@@ -133,6 +135,10 @@ export class Monitor {
   }
 }
 
+/** A network is none of what a checkpoint keeps: it is made anew, as at any start. */
+export const networkless = ['--empty-ns', 'network'];
+const restoreOptions = networkless.flatMap((option) => ['--runtime-opt', option]);
+
 /** Pure, so that the command line can be read in a test. */
 export function conmonArguments({
   containerId,
@@ -155,6 +161,7 @@ export function conmonArguments({
     return args;
   }
   // dockerd does not sync a log either, and a flash has better to do than that at every exit
+  if (task.checkpointPath !== undefined) args.push('--restore', task.checkpointPath, ...restoreOptions);
   args.push('--exit-dir', task.exitDirectory);
   args.push('--log-path', task.log === undefined ? 'none' : `k8s-file:${task.log.path}`, '--no-sync-log');
   if (task.log !== undefined && task.log.maxBytes > 0) args.push('--log-size-max', `${task.log.maxBytes}`);

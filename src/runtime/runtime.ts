@@ -8,6 +8,7 @@ import type { Log } from '../lib/log.ts';
 import { defaultProfile, ensureDefaultProfile } from './apparmor.ts';
 import { Attachment } from './attach.ts';
 import { Bundle, bundlesOf, monitorCgroupOf, processId, type RunFacts } from './bundle.ts';
+import { makeCheckpoint } from './checkpoint.ts';
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { devicesOf } from './devices.ts';
@@ -129,6 +130,7 @@ export class Runtime implements AsyncDisposable {
       runtime: runtime.name,
       cgroup: cgroupOf(spec),
       command: args[0] ?? '',
+      ...(spec.checkpointPath !== undefined && { isRestored: true }),
       hasStdin,
       keepsStdinOpen: terminal || !isStdinOnce,
       log: spec.log,
@@ -151,7 +153,8 @@ export class Runtime implements AsyncDisposable {
   /** Lets the container's process run. Throws a {@link StartFailure}; 409 if it was not created. */
   async start(id: string): Promise<void> {
     const { bundle, facts, runtime } = this.#known(id);
-    const { code, stderr } = await runtime.call('start', id);
+    const hasBegun = facts.isRestored === true;
+    const { code, stderr } = hasBegun ? { code: 0, stderr: '' } : await runtime.call('start', id);
     if (code !== 0) throw ociFailure('start', stderr, facts.command);
     bundle.mark('started');
   }
@@ -179,6 +182,11 @@ export class Runtime implements AsyncDisposable {
     if (code === 0) return;
     if (!isRunning(facts.container)) throw fail.notRunning(id);
     throw fail.runtime(`OCI runtime update failed: ${stderr.trim()}: unknown`);
+  }
+
+  /** Freezes a container's processes into a directory, by CRIU; they end with it, or go on. Throws 500. */
+  async checkpoint(id: string, o: { directory: string; exits: boolean }): Promise<void> {
+    await makeCheckpoint(this.#known(id), o);
   }
 
   /** Sets the size of the container's terminal. */
@@ -332,7 +340,7 @@ export class Runtime implements AsyncDisposable {
     bundle: Bundle,
     facts: RunFacts,
     runtime: OciRuntime,
-    spec: Pick<BundleSpec, 'id' | 'process'> & { log: MonitorLog | undefined },
+    spec: Pick<BundleSpec, 'id' | 'process' | 'checkpointPath'> & { log: MonitorLog | undefined },
   ): Promise<number> {
     const { terminal, hasStdin } = spec.process;
     const monitor = Monitor.launch(
@@ -349,6 +357,7 @@ export class Runtime implements AsyncDisposable {
           kind: 'container',
           log: spec.log,
           exitDirectory: this.#exits.directory,
+          ...(spec.checkpointPath !== undefined && { checkpointPath: spec.checkpointPath }),
         },
       },
       this.#cgroups,

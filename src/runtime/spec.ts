@@ -49,6 +49,8 @@ export interface BundleSpec {
   readonly id: string;
   /** Name of an OCI runtime. */
   readonly runtime: string;
+  /** Where its processes go on from, which then run at once; absent for a start from the beginning. */
+  readonly checkpointPath?: string;
   /** Mounted and ready. */
   readonly rootfs: string;
   readonly isRootfsReadonly: boolean;

@@ -212,6 +212,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     imports: { importTree: never },
     deltaImages: { make: never },
     commits: { commit: never },
+    checkpoints: { create: never, list: never, remove: never, find: never },
     exports: { export: never },
     containerArchives: { stat: never, pack: never, unpack: never },
     updates: { update: never },

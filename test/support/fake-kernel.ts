@@ -298,6 +298,10 @@ export class FakeRuntime implements RuntimeShape {
     return process;
   }
 
+  async checkpoint(): Promise<never> {
+    throw fail.runtime('runc checkpoint failed: no criu');
+  }
+
   async #do<T>(name: string, work: () => T): Promise<T> {
     return this.#effect(`runtime.${name}`, () => {
       const failure = this.failures.get(name);

@@ -106,6 +106,7 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--cgroup-parent', '/x'], { 'cgroup-parent': '/x' }, (c) => c.cgroupParent, '/x'],
     [['--init'], { init: true }, (c) => c.init, true],
     [['--init-path', '/i'], { 'init-path': '/i' }, (c) => c.initPath, '/i'],
+    [['--experimental'], { experimental: true }, (c) => c.experimental, true],
     [['--no-new-privileges'], { 'no-new-privileges': true }, (c) => c.noNewPrivileges, true],
     [['--default-shm-size', '1m'], { 'default-shm-size': '1m' }, (c) => c.shmBytes, 1 << 20],
     [['--default-ipc-mode', 'shareable'], { 'default-ipc-mode': 'shareable' }, (c) => c.ipcMode, 'shareable'],
