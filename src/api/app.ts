@@ -6,7 +6,7 @@ import type { Platform } from '../lib/platform.ts';
 import { type Checkpoints, checkpointRoutes } from './checkpoints.ts';
 import { type Commits, commitRoutes } from './commits.ts';
 import { type ContainerArchives, containerArchiveRoutes } from './container-archives.ts';
-import { type ContainerExports, containerFileRoutes } from './container-files.ts';
+import { type ContainerChanges, type ContainerExports, containerFileRoutes } from './container-files.ts';
 import { type ContainerIo, containerIoRoutes } from './container-io.ts';
 import { containerStatsRoutes, type StatsParts } from './container-stats.ts';
 import { type ContainerParts, containerRoutes, lifeRoutes } from './containers.ts';
@@ -47,6 +47,7 @@ export interface EngineParts {
   commits: Commits;
   exports: ContainerExports;
   containerArchives: ContainerArchives;
+  containerChanges: ContainerChanges;
   archives: Archives;
   pushes: Pushes;
   registries: Registries;

@@ -19,6 +19,7 @@ import { Bases } from './bases.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { Commits } from './commits.ts';
 import { ContainerArchives } from './container-archives.ts';
+import { ContainerChanges } from './container-changes.ts';
 import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
@@ -64,7 +65,7 @@ export interface EngineOptions {
   store: Store;
   layers: Pick<Layers, keyof Layers>;
   deltaMaker: Pick<DeltaMaker, 'make'>;
-  fileJobs: Pick<FileJobs, 'stat' | 'pack' | 'unpack'>;
+  fileJobs: Pick<FileJobs, 'stat' | 'pack' | 'unpack' | 'changes'>;
   registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
     PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
@@ -114,6 +115,7 @@ export class Engine implements AsyncDisposable {
   readonly deltaImages: DeltaImageMaking;
   readonly exports: ContainerExports;
   readonly containerArchives: ContainerArchives;
+  readonly containerChanges: ContainerChanges;
   readonly containers: Containers;
   readonly checkpoints: Checkpoints;
   readonly updates: ContainerUpdates;
@@ -144,6 +146,7 @@ export class Engine implements AsyncDisposable {
     this.deltaImages = o.deltaImages;
     this.exports = o.exports;
     this.containerArchives = o.containerArchives;
+    this.containerChanges = o.containerChanges;
     this.containers = o.containers;
     this.checkpoints = o.checkpoints;
     this.updates = o.updates;
@@ -160,7 +163,7 @@ export class Engine implements AsyncDisposable {
 
   /** Joins everything and settles what the last daemon left; afterwards exits are acted upon. */
   static async open(o: EngineOptions): Promise<Engine> {
-    const { store, runtime, bridge, layers, dataRoot } = o;
+    const { store, runtime, bridge, layers, dataRoot, fileJobs: jobs } = o;
     await mkdir(dataRoot, { recursive: true, mode: 0o710 });
     for (const [name, mode] of places) await ensureDirectory(join(dataRoot, name), mode);
     const events = new Events();
@@ -350,7 +353,8 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       exports: new ContainerExports({ records, trees, layers, events }),
-      containerArchives: new ContainerArchives({ records, trees, jobs: o.fileJobs, events }),
+      containerArchives: new ContainerArchives({ records, trees, jobs, events }),
+      containerChanges: new ContainerChanges({ records, readers, shelf, launcher, jobs, dataRoot }),
       stats: new Stats({ records, runtime }),
       processLists: new ProcessLists({ records, runtime, events }),
       io: new ContainerIo({ records, launcher, runtime, streams, waiters, events }),

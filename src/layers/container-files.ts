@@ -6,7 +6,8 @@ import { nameOf, nameText } from '../lib/byte-names.ts';
 import { countedInput, Housekeeping, report, runJob } from './child-job.ts';
 import { openView } from './container-view.ts';
 import { decompress } from './decompression.ts';
-import type { FilesJob, PathFacts, UnpackJob } from './files-job.ts';
+import type { ChangesJob, FilesJob, LookJob, PathFacts, UnpackJob } from './files-job.ts';
+import { tellChanges } from './tree-changes.ts';
 import { TreeIntake } from './tree-intake.ts';
 import { TreeTar } from './tree-tar.ts';
 
@@ -15,6 +16,9 @@ import { TreeTar } from './tree-tar.ts';
  * them. Processes of the container may change everything meanwhile: see host/inside.ts.
  */
 const OUTPUT = 1;
+
+/** Changes are told in pieces of about this size. */
+const CHANGES_BYTES = 32 << 10;
 
 /** A path as dockerd takes it: `..` by its letters; a dot or a slash at its end ask for what is in a directory. */
 interface Wanted {
@@ -73,14 +77,14 @@ function factsOf(root: number, { path, name }: Wanted, { stats }: Thing): PathFa
   };
 }
 
-function stat(root: number, { path, container }: FilesJob): PathFacts {
+function stat(root: number, { path, container }: LookJob): PathFacts {
   const wanted = wantedOf(path);
   const facts = withThing(root, wanted, (thing) => factsOf(root, wanted, thing));
   if (facts === undefined) throw fail.noSuchFile(path, container);
   return facts;
 }
 
-function pack(root: number, { path, container }: FilesJob): true {
+function pack(root: number, { path, container }: LookJob): true {
   const wanted = wantedOf(path);
   const housekeeping = new Housekeeping();
   const isDone = withThing(root, wanted, (thing) => {
@@ -126,7 +130,25 @@ function checkWritable({ path }: Place, { mounted, isRootReadonly }: UnpackJob):
   if (innermost?.isWritable === false) throw fail.readonlyFiles('mounted volume');
 }
 
+function changes(job: ChangesJob): true {
+  const housekeeping = new Housekeeping();
+  let pending = '';
+  const flush = () => {
+    const bytes = Buffer.from(pending, 'latin1');
+    for (let done = 0; done < bytes.length; ) done += writeSync(OUTPUT, bytes, done);
+    housekeeping.after(bytes.length);
+    pending = '';
+  };
+  tellChanges(job, (kind, path) => {
+    pending += `${kind}${path}\0`;
+    if (pending.length > CHANGES_BYTES) flush();
+  });
+  flush();
+  return true;
+}
+
 async function work(job: FilesJob): Promise<PathFacts | true> {
+  if (job.kind === 'changes') return changes(job);
   const root = openView(job.view);
   if (job.kind === 'unpack') return unpack(root, job);
   return job.kind === 'pack' ? pack(root, job) : stat(root, job);

@@ -1,6 +1,7 @@
 import { type BigIntStats, lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { isAbsence } from '../host/files.ts';
 import { getXattr } from '../host/kernel.ts';
+import { nameOf } from '../lib/byte-names.ts';
+import { LowerView } from './lower-view.ts';
 
 /** Files that the engine and the runtime make, empty, to mount something over them or as a sign. */
 const files = new Set(['.dockerenv', 'etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console']);
@@ -13,11 +14,11 @@ const directories = new Set(['dev', 'dev/pts', 'dev/shm', 'etc', 'proc', 'sys'])
  * dockerd keeps them in a layer of their own below the container's, so that they are no part of what is committed.
  */
 export class EngineStubs {
-  readonly #lower: readonly string[];
+  readonly #lower: LowerView;
 
   /** `lower`: the directories of the image's layers, topmost first. */
   constructor(lower: readonly string[]) {
-    this.#lower = lower;
+    this.#lower = new LowerView(lower.map(nameOf));
   }
 
   /** True if this is such a thing, and nothing else has become of it. */
@@ -47,14 +48,8 @@ export class EngineStubs {
 
   /** What the image has at this place. */
   #below(path: string): BigIntStats | undefined {
-    for (const layer of this.#lower) {
-      try {
-        const found = lstatSync(`${layer}/${path}`, { bigint: true });
-        return found.isCharacterDevice() && found.rdev === 0n ? undefined : found;
-      } catch (cause) {
-        if (!isAbsence(cause)) throw cause;
-      }
-    }
-    return undefined;
+    const parts = path.split('/');
+    const name = parts.pop() ?? '';
+    return parts.reduce((view, part) => view.enter(part), this.#lower).look(name);
   }
 }

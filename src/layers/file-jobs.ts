@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { dirname, extname, join } from 'node:path';
 import { Readable } from 'node:stream';
 import { fail } from '../errors.ts';
+import { nameText } from '../lib/byte-names.ts';
 import type { FilesJob, LookJob, PathFacts, UnpackJob } from './files-job.ts';
 import {
   type ChildProgram,
@@ -13,6 +14,8 @@ import {
   runChild,
   startChild,
 } from './layer-child.ts';
+import { childOutput } from './packer.ts';
+import { type Change, changeKinds } from './tree-changes.ts';
 
 /** More of a child's words than that are none. */
 const MAX_REPORT_BYTES = 64 << 10;
@@ -61,6 +64,23 @@ export class FileJobs {
     const unpack: FilesJob = { ...job, kind: 'unpack' };
     const what = 'unpacking an archive';
     await runChild<true>(this.#program, unpack, { what, input: body, inherits: namespace, signal });
+  }
+
+  /** What is different in a container's upper directory. The child lives as long as this is read. */
+  async *changes(
+    o: { upper: string; lower: readonly string[] },
+    { signal }: { signal: AbortSignal },
+  ): AsyncGenerator<Change, void, void> {
+    const job: FilesJob = { ...o, kind: 'changes' };
+    let rest = '';
+    for await (const bytes of childOutput(this.#program, job, { what: 'comparing files', signal })) {
+      const parts = (rest + bytes.toString('latin1')).split('\0');
+      rest = parts.pop() ?? '';
+      for (const part of parts) {
+        const kind = Object.values(changeKinds).find((one) => String(one) === part[0]);
+        if (kind !== undefined) yield { kind, path: nameText(part.slice(1)) };
+      }
+    }
   }
 
   /** Begins to pack what is at a path. Throws 404. */

@@ -9,10 +9,18 @@ interface Target {
 }
 
 /** What it is told. */
-export type FilesJob = LookJob | UnpackJob;
+export type FilesJob = LookJob | UnpackJob | ChangesJob;
 
 export interface LookJob extends Target {
   readonly kind: 'stat' | 'pack';
+}
+
+/** Tells what is different on stdout: a digit for its kind, its path and a NUL for each. */
+export interface ChangesJob {
+  readonly kind: 'changes';
+  readonly upper: string;
+  /** The image's layers, topmost first. */
+  readonly lower: readonly string[];
 }
 
 export interface UnpackJob extends Target, UnpackWishes {

@@ -215,6 +215,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     checkpoints: { create: never, list: never, remove: never, find: never },
     exports: { export: never },
     containerArchives: { stat: never, pack: never, unpack: never },
+    containerChanges: { changes: never },
     updates: { update: never },
     stats: { once: never, stream: never },
     processLists: { top: never },

@@ -469,3 +469,23 @@ test('a client that leaves, and a container that is removed, end a copy', async 
   assert.equal(children(), '');
   assert.ok(!existsSync(join(engine.dataRoot, 'containers', 'gone')));
 });
+
+test('changes: what was added, modified and deleted, without what the engine made', async () => {
+  await engine.ok(['create', '--name', 'same', 'box']);
+  assert.equal((await ask('GET', '/containers/same/changes')).text, 'null\n');
+  await engine.ok(['start', 'same']);
+  assert.equal((await ask('GET', '/containers/same/changes')).text, 'null\n');
+  const script =
+    'echo x >> /etc/passwd; rm /bin/wc; rm -rf /www; mkdir /www; echo n > /www/new; mkdir -p /new/deep; ' +
+    'chmod 700 /var; rm -r /home; ln -s tmp /home; rm /etc/os-release; echo y > /etc/os-release';
+  await inside('same', 'sh', '-c', script);
+  const changes = await engine.json('/containers/same/changes');
+  assert.deepEqual(
+    changes.map(({ Kind, Path }: { Kind: number; Path: string }) => `${'CAD'[Kind]} ${Path}`),
+    [
+      ...['C /bin', 'D /bin/wc', 'C /etc', 'C /etc/os-release', 'C /etc/passwd', 'C /home'],
+      ...['A /new', 'A /new/deep', 'C /var', 'C /www', 'D /www/index.html', 'A /www/new'],
+    ],
+  );
+  assert.equal((await ask('GET', '/containers/nobody/changes')).status, 404);
+});

@@ -114,6 +114,7 @@ export class World implements AsyncDisposable {
           stat: () => assert.fail('nothing here looks into containers'),
           pack: () => assert.fail('nothing here copies out of containers'),
           unpack: () => assert.fail('nothing here copies into containers'),
+          changes: () => assert.fail('nothing here compares containers'),
         },
         registry: this.registry,
         runtime,
