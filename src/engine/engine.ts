@@ -219,6 +219,8 @@ export class Engine implements AsyncDisposable {
     const mounts = new MountSetup({
       volumes: volumeMounts,
       subpaths: new Subpaths(o.execRoot),
+      records,
+      events,
       whyFlat: (name) => runtime.whyNotDeep(name),
     });
     const launcher = new Launcher({

@@ -1,27 +1,35 @@
 import { mkdir } from 'node:fs/promises';
 import { codeOf, fail } from '../errors.ts';
 import { reasonOf } from '../host/libc.ts';
+import type { Events } from './events.ts';
 import type { ContainerRecord, MountPoint } from './model.ts';
 import { cleanPath } from './mount-requests.ts';
 import { type BundleMount, bundleMounts, type PreparedMount } from './mounts.ts';
 import { checkPropagation } from './propagation.ts';
 import type { Subpaths } from './subpaths.ts';
-import type { VolumeMounts } from './volume-mounts.ts';
+import { isUp, type VolumeMounts } from './volume-mounts.ts';
+import { LOCAL_DRIVER } from './volumes.ts';
 
 /** What the mounts of a container need outside of it: sources, mounted volumes, places within volumes. */
 export class MountSetup {
   readonly #volumes: Pick<VolumeMounts, 'acquire' | 'release' | 'recover'>;
   readonly #subpaths: Pick<Subpaths, 'mount' | 'remove' | 'recover'>;
+  readonly #records: { get(id: string): ContainerRecord | undefined };
+  readonly #events: Pick<Events, 'emit'>;
   readonly #whyFlat: (runtime: string) => Promise<string | undefined>;
 
   constructor(o: {
     volumes: Pick<VolumeMounts, 'acquire' | 'release' | 'recover'>;
     subpaths: Pick<Subpaths, 'mount' | 'remove' | 'recover'>;
+    records: { get(id: string): ContainerRecord | undefined };
+    events: Pick<Events, 'emit'>;
     /** Why an OCI runtime cannot make what is mounted below a mount read-only, too; undefined if it can. */
     whyFlat: (runtime: string) => Promise<string | undefined>;
   }) {
     this.#volumes = o.volumes;
     this.#subpaths = o.subpaths;
+    this.#records = o.records;
+    this.#events = o.events;
     this.#whyFlat = o.whyFlat;
   }
 
@@ -38,6 +46,7 @@ export class MountSetup {
       // one that comes of itself, with the engine's own data, is a wish and no more
       checkPropagation(point.request?.bindOptions?.propagation ?? '', source);
       prepared.push({ point, source, isDeep: await this.#isDeep(point, record.runtime) });
+      this.#tell('mount', record.id, point);
     }
     return bundleMounts(prepared, mounts, hostConfig);
   }
@@ -51,12 +60,26 @@ export class MountSetup {
   async release(id: string): Promise<void> {
     await this.#subpaths.remove(id);
     await this.#volumes.release(id);
+    const record = this.#records.get(id);
+    if (record === undefined || !isUp(record)) return; // nothing was mounted, or that was told
+    for (const point of record.mounts) this.#tell('unmount', id, point);
   }
 
   /** Boot: what an earlier daemon left of starts and containers that are no more. */
   async recover(): Promise<void> {
     await this.#subpaths.recover();
     await this.#volumes.recover();
+  }
+
+  #tell(action: 'mount' | 'unmount', container: string, point: MountPoint): void {
+    const { type, name, destination, isWritable, propagation } = point;
+    if (type !== 'volume' || name === undefined) return;
+    const how = { destination, 'read/write': String(isWritable), propagation };
+    this.#events.emit('volume', action, name, {
+      container,
+      driver: LOCAL_DRIVER,
+      ...(action === 'mount' && how),
+    });
   }
 
   async #sourceOf(

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync } from 'node:fs';
-import { mkdir, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, realpath, rm, stat, writeFile } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
 import { codeOf, fail, messageOf } from '../errors.ts';
 import { isAbsence } from '../host/files.ts';
@@ -39,6 +39,11 @@ export class Subpaths {
   /** Absent is fine. */
   async remove(id: string): Promise<void> {
     const directory = join(this.#root, id);
+    const isThere = await stat(directory).then(
+      () => true,
+      () => false,
+    );
+    if (!isThere) return; // most containers have none: the list of all mounts need not be read
     await unmountAll(directory);
     await rm(directory, { recursive: true, force: true });
   }

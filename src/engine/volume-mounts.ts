@@ -90,8 +90,8 @@ export class VolumeMounts {
   }
 }
 
-/** It has its mounts, or is about to have them. */
-function isUp({ state: { status } }: ContainerRecord): boolean {
+/** A container that has its mounts, or is about to have them, as far as its record knows. */
+export function isUp({ state: { status } }: ContainerRecord): boolean {
   return status === 'starting' || status === 'running' || status === 'paused';
 }
 

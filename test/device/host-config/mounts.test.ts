@@ -342,6 +342,26 @@ test('volumes of another container', async () => {
   assert.equal(await table.refusal({ hostConfig: { VolumesFrom: ['x:zz'] } }), '400 invalid mode: zz');
 });
 
+test('events tell when a volume is mounted, and when no more', async () => {
+  const { id } = await table.create('true', { hostConfig: { Binds: ['evented:/v:ro'] } });
+  await table.engine.ok(['start', '-a', id]);
+  await table.remove(id);
+  const until = Math.floor(Date.now() / 1000) + 1;
+  const filters = encodeURIComponent(JSON.stringify({ volume: ['evented'] }));
+  const { text } = await table.engine.get(`/events?since=1&until=${until}&filters=${filters}`);
+  const told = text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .map(({ Action, Actor }) => [Action, Actor.Attributes]);
+  const driver = 'local';
+  assert.deepEqual(told, [
+    ['create', { driver }],
+    ['mount', { container: id, driver, destination: '/v', 'read/write': 'false', propagation: '' }],
+    ['unmount', { container: id, driver }],
+  ]);
+});
+
 test('inspect tells of mounts in dockerd’s words', async () => {
   const path = await source('told');
   const { id } = await table.create('true', {

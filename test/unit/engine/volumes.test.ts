@@ -1,9 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { VolumeRecord } from '../../../src/engine/volumes.ts';
 import { World } from '../../support/engine-world.ts';
+
+/** Root file systems have `/data/seed`. */
+function seedImage(world: World): void {
+  const { layers } = world.life;
+  const mountRootfs = layers.mountRootfs.bind(layers);
+  layers.mountRootfs = async (o) => {
+    const merged = await mountRootfs(o);
+    await mkdir(join(merged, 'data'), { recursive: true });
+    await writeFile(join(merged, 'data', 'seed'), 'from the image');
+    return merged;
+  };
+}
 
 async function withApp() {
   const world = await World.open();
@@ -56,14 +68,7 @@ test('a removal with volumes takes the anonymous ones that nobody else uses', as
 test('an empty volume begins with what the image has there, one with content keeps it', async () => {
   const { world } = await withApp();
   await using _ = world;
-  const { layers } = world.life;
-  const mountRootfs = layers.mountRootfs.bind(layers);
-  layers.mountRootfs = async (o) => {
-    const merged = await mountRootfs(o);
-    await mkdir(join(merged, 'data'), { recursive: true });
-    await writeFile(join(merged, 'data', 'seed'), 'from the image');
-    return merged;
-  };
+  seedImage(world);
   await world.create('c1', { hostConfig: { binds: ['filled:/data', 'declined:/data2:nocopy'] } });
   const seed = join(world.dataRoot, 'volumes/filled/_data/seed');
   assert.equal(await readFile(seed, 'utf8'), 'from the image');
@@ -71,6 +76,22 @@ test('an empty volume begins with what the image has there, one with content kee
   await world.create('c2', { hostConfig: { binds: ['filled:/data'] } });
   assert.equal(await readFile(seed, 'utf8'), 'changed');
   assert.equal(world.kernel.mounts.size, 0);
+});
+
+test('boot: a volume that was half filled is empty, and filled by the next container', async () => {
+  const { world } = await withApp();
+  await using _ = world;
+  await world.create('c1', { hostConfig: { binds: ['half:/data'] } });
+  const filling = join(world.dataRoot, 'volumes/half/filling');
+  await mkdir(filling);
+  await writeFile(join(filling, 'seed'), 'from the im');
+  await world.die('crash');
+  await world.boot();
+  assert.deepEqual(await readdir(join(world.dataRoot, 'volumes/half')), ['_data']);
+  seedImage(world);
+  await world.create('c2', { hostConfig: { binds: ['half:/data'] } });
+  const seed = join(world.dataRoot, 'volumes/half/_data/seed');
+  assert.equal(await readFile(seed, 'utf8'), 'from the image');
 });
 
 test('boot: a directory half removed goes; where records were lost it is a user’s data', async () => {
