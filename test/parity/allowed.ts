@@ -39,11 +39,6 @@ export const allowed: readonly Allowed[] = [
     reason: 'loopback has IPv6, as with dockerd 26; each other interface has none',
   },
   {
-    part: 'status',
-    line: /^Cap(Bnd|Prm|Eff):\t0000003f|^Cap(Bnd|Prm|Eff):\t000001ff/,
-    reason: 'all capabilities are those that the kernel has; dockerd 20.10 does not know the three newest',
-  },
-  {
     row: 'exec as root into a user',
     part: 'fds',
     line: /^[012]\b/,
