@@ -45,12 +45,6 @@ const allowed: readonly { line: RegExp; dockerd: RegExp; skerry: RegExp; reason:
     reason: 'newer dockerds say what it was for',
   },
   {
-    line: /^(cp|diff) /,
-    dockerd: /No such container|Could not find the file/,
-    skerry: /page not found/,
-    reason: 'container archives are not there yet',
-  },
-  {
     line: /--log-driver syslog/,
     dockerd: /syslog-address should be in form/,
     skerry: /error looking up logging plugin syslog/,

@@ -256,7 +256,7 @@ const files: readonly RunOption[] = [
     name: 'volumes-from',
     before: ['create --name {name}-peer -v {name}-v:/www -v {places}/binds:/b:ro box:1'],
     args: '--volumes-from {name}-peer',
-    script: 'ls /www /b',
+    script: 'ls /www; cat /b/file',
   },
   {
     name: 'volumes-from read-only',
@@ -272,6 +272,11 @@ const files: readonly RunOption[] = [
   },
   { name: 'add-host', args: '--add-host one:10.1.2.3 --add-host six:2001:db8::1' },
   { name: 'dns', args: '--dns 10.9.8.7 --dns 10.9.8.6 --dns-search example.org --dns-option ndots:3' },
+  {
+    name: 'cp and diff',
+    command: ['sh', '-c', 'echo x > /new; rm /www/index.html; chmod 700 /home; mkdir -p /deep/er'],
+    after: ['cp {name}:/deep {places}/binds/{name}', 'cp {places}/binds/file {name}:/root/x', 'diff {name}'],
+  },
 ];
 
 const limits: readonly RunOption[] = [
