@@ -111,8 +111,12 @@ export function bundleMounts(
     ],
   }));
   const texts = new Map<string, string>();
-  for (const { type, destination, request } of points)
-    if (type === 'tmpfs') texts.set(destination, request === undefined ? '' : tmpfsText(request));
+  for (const { type, destination, request } of points) {
+    if (type !== 'tmpfs') continue;
+    // records of older daemons have it in the request alone
+    const wish = request ?? hostConfig.mounts?.find(({ target }) => cleanPath(target) === destination);
+    texts.set(destination, wish === undefined ? '' : tmpfsText(wish));
+  }
   for (const [target, text] of Object.entries(hostConfig.tmpfs ?? {})) texts.set(cleanPath(target), text);
   for (const [destination, text] of texts)
     mounts.push({ destination, type: 'tmpfs', source: 'tmpfs', options: tmpfsOptions(text) });

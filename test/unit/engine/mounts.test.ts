@@ -190,6 +190,8 @@ test('outer mounts come before inner ones, tmpfs with defaults that the client m
     point.type === 'tmpfs' ? [] : { point, source: point.source, isDeep: false },
   );
   const mounts = bundleMounts(prepared, points, hostConfig);
+  const older = points.map(({ request: _, ...point }) => point);
+  assert.deepEqual(bundleMounts(prepared, older, hostConfig), mounts);
   assert.deepEqual(
     mounts.map(({ destination }) => destination),
     ['/a', '/run', '/a/b', '/a/b/c'],
