@@ -39,6 +39,8 @@ export function selectContainers(
   for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
   checkValues(filters, 'status', statuses);
   checkValues(filters, 'health', healths);
+  checkTaskFilter(filters);
+  for (const key of ['expose', 'publish']) for (const port of filters.get(key) ?? []) portsOf(port, key);
   const bound = (key: string) => {
     const ref = filters.get(key)?.[0];
     return ref === undefined ? undefined : createdNanos(findIn(all, ref));
@@ -68,15 +70,15 @@ function matches(record: ContainerRecord, filters: Filters): boolean {
   return (
     hasLabels(filters, config.labels) &&
     passes(filters, 'status', (wanted) => status === wanted) &&
-    passes(filters, 'id', (wanted) => record.id.startsWith(wanted)) &&
+    passes(filters, 'id', (wanted) => nameMatches(record.id, wanted)) &&
     passes(filters, 'name', (wanted) => nameMatches(record.name, wanted)) &&
     passes(filters, 'is-task', (wanted) => wanted === 'false' || wanted === '0') &&
     passes(filters, 'network', (wanted) => isOn(record, wanted)) &&
     passes(filters, 'volume', (wanted) =>
       mounts.some((mount) => mount.name === wanted || mount.destination === wanted),
     ) &&
-    passes(filters, 'expose', (wanted) => portKeys(config.exposedPorts).includes(withProtocol(wanted))) &&
-    passes(filters, 'publish', (wanted) => portKeys(hostConfig.portBindings).includes(withProtocol(wanted)))
+    passes(filters, 'expose', (wanted) => hasPort(config.exposedPorts, wanted)) &&
+    passes(filters, 'publish', (wanted) => hasPort(hostConfig.portBindings, wanted))
   );
 }
 
@@ -116,6 +118,39 @@ function isOn({ endpoints }: ContainerRecord, network: string): boolean {
 
 function portKeys(ports: object | null): string[] {
   return Object.keys(ports ?? {}).map(withProtocol);
+}
+
+/** Whether one of the ports `80`, `80/udp` or `80-90/tcp` is among these. */
+function hasPort(ports: object | null, wanted: string): boolean {
+  const { first, last, protocol } = portsOf(wanted, '');
+  return portKeys(ports).some((key) => {
+    const [number, kind] = key.split('/');
+    return kind === protocol && Number(number) >= first && Number(number) <= last;
+  });
+}
+
+// dockerd: portOp in daemon/list.go
+function portsOf(text: string, key: string): { first: number; last: number; protocol: string } {
+  if (text.includes(':')) throw fail.badRequest(`filter for '${key}' should not contain ':': ${text}`);
+  const [range = '', protocol] = text.split('/', 2);
+  const [first = '', last = first] = range.split('-', 2);
+  const refuse = (why: string) => fail.badRequest(`error while looking up for ${key} ${text}: ${why}`);
+  if (range === '') throw refuse('empty string specified for ports.');
+  for (const one of [first, last])
+    if (!/^\d+$/.test(one) || Number(one) > 65535)
+      throw refuse(
+        `strconv.ParseUint: parsing ${JSON.stringify(one)}: ${/^\d+$/.test(one) ? 'value out of range' : 'invalid syntax'}`,
+      );
+  if (Number(last) < Number(first)) throw refuse(`invalid range specified for port: ${range}`);
+  return { first: Number(first), last: Number(last), protocol: protocol || 'tcp' };
+}
+
+/** There are no tasks here: one that is asked for is none. */
+function checkTaskFilter(filters: Filters): void {
+  const wanted = filters.get('is-task') ?? [];
+  const isBoolean = wanted.every((value) => ['true', 'false', '1', '0'].includes(value));
+  if (!isBoolean || wanted.length > 1)
+    throw fail.badRequest(`invalid filter 'is-task=[${wanted.join(' ')}]'`);
 }
 
 function withProtocol(port: string): string {
