@@ -38,6 +38,9 @@ export interface Libc {
   };
   recv(fd: number, bytes: Uint8Array, size: number, flags: number): number;
   shutdown(fd: number, how: number): number;
+  pipe2(ends: Int32Array, flags: number): number;
+  prctl(option: number, second: number, third: number, fourth: number, fifth: number): number;
+  waitid(kind: number, id: number, info: Uint8Array, options: number): number;
   fcntl(fd: number, command: number, value: number): number;
   syscall(number: number, first: number, second: number, third: number): number;
   /**
@@ -94,6 +97,9 @@ function load(): Libc {
     send: library.func('long send(int, const void *, size_t, int)'),
     recv: library.func('long recv(int, void *, size_t, int)'),
     shutdown: library.func('int shutdown(int, int)'),
+    prctl: library.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
+    waitid: library.func('int waitid(int, unsigned int, void *, int)'),
+    pipe2: library.func('int pipe2(_Out_ int *, int)'),
     fcntl: library.func('int fcntl(int, int, int)'),
     syscall: library.func('long syscall(long, unsigned int, unsigned int, unsigned int)'),
     poll: (fd, wish, onReady) => koffi.node.poll(fd, wish, onReady),

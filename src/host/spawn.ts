@@ -11,6 +11,7 @@ const FIRST = 3;
 const LAST = 0xffff_ffff;
 
 let isRangeKnown = true;
+const children = new Set<number>();
 
 /**
  * Node's `spawn` of a child that gets the descriptors it is given and no other. LevelDB opens its files without
@@ -18,7 +19,18 @@ let isRangeKnown = true;
  */
 export function spawnSealed(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   sealDescriptors();
-  return spawn(command, args, options);
+  const child = spawn(command, args, options);
+  const { pid } = child;
+  if (pid !== undefined) {
+    children.add(pid);
+    child.once('exit', () => children.delete(pid));
+  }
+  return child;
+}
+
+/** Whether a process is a child that was started here and whose end has not been told yet. */
+export function isOwnChild(pid: number): boolean {
+  return children.has(pid);
 }
 
 /** Has every descriptor but the first three closed in children; those that a child is given are duplicates. */

@@ -50,6 +50,7 @@ export class Attachment {
   readonly #socket: PacketSocket | undefined;
   readonly #hasStdin: boolean;
   readonly #keepsStdinOpen: boolean;
+  readonly #mustBeRead: boolean;
   readonly #subscribers = new Set<Subscriber>();
   readonly #end: () => void;
   #isReading = false;
@@ -58,11 +59,18 @@ export class Attachment {
   readonly #patience: NodeJS.Timeout | undefined;
   #idle: NodeJS.Timeout | undefined;
 
-  /** Without a socket it is that of a process that says and hears nothing; {@link close} ends it. */
-  constructor(socket: PacketSocket | undefined, o: { hasStdin: boolean; keepsStdinOpen: boolean }) {
+  /**
+   * Without a socket it is that of a process that says and hears nothing; {@link close} ends it. One that must be read has no
+   * monitor behind it: the process would wait if we let go of its output.
+   */
+  constructor(
+    socket: PacketSocket | undefined,
+    o: { hasStdin: boolean; keepsStdinOpen: boolean; mustBeRead?: boolean },
+  ) {
     this.#socket = socket;
     this.#hasStdin = o.hasStdin;
     this.#keepsStdinOpen = o.keepsStdinOpen;
+    this.#mustBeRead = o.mustBeRead ?? false;
     const { promise, resolve } = withResolvers<void>();
     this.ended = promise;
     this.#end = resolve;
@@ -169,7 +177,8 @@ export class Attachment {
    * its end would be the end of the process's stdin.
    */
   #rest(): void {
-    const isNeeded = this.#hasStdin && !this.#keepsStdinOpen && !this.#isStdinEnded;
+    const isStdinOpen = this.#hasStdin && !this.#keepsStdinOpen && !this.#isStdinEnded;
+    const isNeeded = this.#mustBeRead || isStdinOpen;
     if (this.#subscribers.size > 0 || this.#isEnded || isNeeded) return;
     clearTimeout(this.#idle);
     this.#idle = setTimeout(() => this.close(), IDLE_MS).unref();

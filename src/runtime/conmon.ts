@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { codeOf, fail, messageOf } from '../errors.ts';
@@ -64,9 +64,12 @@ export class Monitor {
   readonly #stderr: Promise<string>;
   readonly #failed: Promise<never>;
   readonly #logPath: string;
+  /** It is where it is to be, and what it starts will be there too. */
+  readonly #moved: Promise<void>;
 
-  private constructor(child: ChildProcess, logPath: string) {
+  private constructor(child: ChildProcess, logPath: string, moved: Promise<void>) {
     this.#child = child;
+    this.#moved = moved;
     this.#logPath = logPath;
     const [, , stderr, sync, start, attach]: readonly (unknown | undefined)[] = child.stdio;
     this.#sync = new MessageReader(sync as Readable); // a pipe each, as launch() asks for
@@ -83,17 +86,18 @@ export class Monitor {
     const isAttached = wish.task.kind === 'exec' && wish.task.isAttached;
     const child = spawnSealed(path, conmonArguments(wish), {
       cwd: wish.directory, // the `oom` mark and the console socket go here
-      env: environment(isAttached),
+      env: { ...environment(isAttached), ...wish.runtime.environment },
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', ...(isAttached ? (['pipe'] as const) : [])],
       detached: true,
     });
-    const monitor = new Monitor(child, ociLogIn(wish.directory));
-    if (child.pid !== undefined) enterCgroup(cgroups, wish.cgroup, child.pid, log);
-    return monitor;
+    const { pid } = child;
+    const moved = pid === undefined ? Promise.resolve() : enterCgroup(cgroups, wish.cgroup, pid, log);
+    return new Monitor(child, ociLogIn(wish.directory), moved);
   }
 
   /** Lets conmon go on from where it waits. */
-  begin(): void {
+  async begin(): Promise<void> {
+    await this.#moved;
     this.#start.write('\0');
   }
 
@@ -186,16 +190,16 @@ function environment(isAttached: boolean): Record<string, string> {
 }
 
 /**
- * Only the hierarchies by which systemd ends a unit. Best effort: where it fails, the unit's `KillMode=process` is
+ * Moving a process takes the kernel 5 to 20 ms, so this thread does not wait for it. Only the hierarchies by which systemd ends a unit. Best effort: where it fails, the unit's `KillMode=process` is
  * what keeps containers alive.
  */
-function enterCgroup(cgroups: CgroupLayout, cgroup: string, pid: number, log: Log): void {
+async function enterCgroup(cgroups: CgroupLayout, cgroup: string, pid: number, log: Log): Promise<void> {
   for (const hierarchy of ['unified', 'name=systemd']) {
     const mount = cgroups.mounts.get(hierarchy);
     if (mount === undefined) continue;
     try {
-      mkdirSync(join(mount, cgroup), { recursive: true });
-      writeFileSync(join(mount, cgroup, 'cgroup.procs'), String(pid));
+      await mkdir(join(mount, cgroup), { recursive: true });
+      await writeFile(join(mount, cgroup, 'cgroup.procs'), String(pid));
     } catch (err) {
       log.warn({ cgroup, err }, 'could not put a monitor into its own cgroup');
     }

@@ -1,14 +1,13 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CgroupLayout } from '../host/cgroup.ts';
-import { removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
 import { Attachment } from './attach.ts';
 import { type Bundle, monitorCgroupOf, processId, type RunFacts, readText } from './bundle.ts';
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
-import { isRunning } from './exits.ts';
+import { isRunning, UNKNOWN_EXIT_CODE } from './exits.ts';
 import type { OciRuntime } from './runtimes.ts';
 import { type OciProcess, type OciSpec, ociProcess, type ProcessSpec } from './spec.ts';
 
@@ -40,19 +39,37 @@ export interface ExecParts {
   readonly log: Log;
 }
 
-const UNKNOWN_EXIT_CODE = 137;
 const POLL_MS = 200;
 
-/** Starts a process in a container. Throws a {@link StartFailure} in dockerd's words if that cannot be. */
-export async function startExec(
-  parts: ExecParts,
-  container: { bundle: Bundle; facts: RunFacts; runtime: OciRuntime },
-  spec: ExecSpec,
-): Promise<RunningExec> {
-  const directory = container.bundle.execDirectory(spec.execId);
+/** The container that an exec is for. */
+export interface ExecContainer {
+  readonly bundle: Bundle;
+  readonly facts: RunFacts;
+  readonly runtime: OciRuntime;
+}
+
+/** Where an exec has its files, and the one that says what to run. */
+export interface ExecPlace {
+  readonly directory: string;
+  readonly processPath: string;
+}
+
+/** Makes an exec's directory, with what is to be run. */
+export function prepareExec({ bundle }: ExecContainer, spec: ExecSpec): ExecPlace {
+  const directory = bundle.execDirectory(spec.execId);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const processPath = join(directory, 'process.json');
-  writeFileSync(processPath, JSON.stringify(execProcess(container.bundle, spec)), { mode: 0o600 });
+  writeFileSync(processPath, JSON.stringify(execProcess(bundle, spec)), { mode: 0o600 });
+  return { directory, processPath };
+}
+
+/** Starts a process under a conmon, which is small, holds a terminal, and outlives us. Throws a {@link StartFailure}. */
+export async function startMonitored(
+  parts: ExecParts,
+  container: ExecContainer,
+  spec: ExecSpec,
+  { directory, processPath }: ExecPlace,
+): Promise<RunningExec> {
   const keepsStdinOpen = spec.terminal; // its end would take the terminal's input away from later clients
   const monitor = Monitor.launch(
     parts.conmonPath,
@@ -72,17 +89,22 @@ export async function startExec(
   let attachment: Attachment | undefined;
   try {
     attachment = await attach(monitor, spec, join(directory, 'attach'), keepsStdinOpen);
-    monitor.begin();
+    await monitor.begin();
     const pid = await monitor.started('exec', spec.args[0] ?? '');
-    const exit = ending(monitor, pid, directory, parts.log);
+    const exit = ending(monitor, pid, directory);
     if (spec.isDetached) void exit.then(() => attachment?.close());
     return { pid, exit, attachment, resize: (size) => resizeTerminal(join(directory, 'ctl'), size) };
   } catch (cause) {
     attachment?.close();
     monitor.close();
-    await removeTree(directory);
+    removeExec(directory);
     throw cause;
   }
+}
+
+/** Nothing is left of an exec: a few files in memory. */
+export function removeExec(directory: string): void {
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** Lets conmon make its socket, and connects before the process can write anything. */
@@ -93,7 +115,7 @@ async function attach(
   keepsStdinOpen: boolean,
 ): Promise<Attachment> {
   if (isDetached) return new Attachment(undefined, { hasStdin: false, keepsStdinOpen });
-  monitor.begin();
+  await monitor.begin();
   await monitor.attachable();
   return Attachment.connect(path, { hasStdin, keepsStdinOpen });
 }
@@ -111,12 +133,12 @@ export function execProcess(bundle: Bundle, spec: ExecProcess): OciProcess {
 }
 
 /** The exit code, once conmon has told it; then nothing is left of the exec. */
-async function ending(monitor: Monitor, pid: number, directory: string, log: Log): Promise<number> {
+async function ending(monitor: Monitor, pid: number, directory: string): Promise<number> {
   const process = processId(pid);
   const message = await monitor.message();
   // conmon was killed; the process lives on
   while (message === undefined && isRunning(process)) await sleep(POLL_MS, undefined, { ref: false });
   monitor.close();
-  await removeTree(directory).catch((err) => log.warn({ err }, 'files of an exec could not be removed'));
+  removeExec(directory);
   return message === undefined || message.data < 0 ? UNKNOWN_EXIT_CODE : message.data;
 }

@@ -20,7 +20,7 @@ export interface ContainerExit {
 }
 
 /** As if it had been killed: nobody knows better. */
-const UNKNOWN_EXIT_CODE = 137;
+export const UNKNOWN_EXIT_CODE = 137;
 
 /** How often monitors are looked at while containers run: one read of /proc for each. */
 const POLL_MS = 1000;

@@ -12,7 +12,8 @@ import { makeCheckpoint } from './checkpoint.ts';
 import { Monitor } from './conmon.ts';
 import { resizeTerminal } from './control.ts';
 import { devicesOf } from './devices.ts';
-import { type ExecProcess, type ExecSpec, type RunningExec, startExec } from './exec.ts';
+import { startDirectly } from './direct-exec.ts';
+import { type ExecProcess, type ExecSpec, prepareExec, type RunningExec, startMonitored } from './exec.ts';
 import { type ContainerExit, Exits, isRunning } from './exits.ts';
 import { ociFailure } from './failure.ts';
 import { RuntimeFeatures } from './features.ts';
@@ -293,8 +294,11 @@ export class Runtime implements AsyncDisposable {
 
   /** Runs one more process in a container. Throws a {@link StartFailure} in dockerd's words. */
   async exec(spec: ExecSpec): Promise<RunningExec> {
+    const container = this.#known(spec.containerId);
+    const place = prepareExec(container, spec);
+    if (!spec.terminal) return startDirectly(container.runtime, spec, place);
     const parts = { conmonPath: this.#conmonPath, cgroups: this.#cgroups, log: this.#log };
-    return startExec(parts, this.#known(spec.containerId), spec);
+    return startMonitored(parts, container, spec, place);
   }
 
   /** Runs a short process in a container that nobody attaches to, one at a time in each. Throws as {@link exec} does. */
@@ -364,7 +368,7 @@ export class Runtime implements AsyncDisposable {
       this.#log,
     );
     try {
-      monitor.begin();
+      await monitor.begin();
       return await monitor.started('create', facts.command);
     } finally {
       monitor.close();

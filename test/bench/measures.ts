@@ -141,7 +141,7 @@ async function rateOf(clients: number, forMs: number, once: () => Promise<unknow
   return answers / seconds;
 }
 
-async function timed(work: () => Promise<unknown>): Promise<number> {
+export async function timed(work: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
   await work();
   return (performance.now() - began) / 1000;

@@ -134,7 +134,9 @@ test('deleting the container takes a running one with it', { skip }, async () =>
 test('a monitor that is killed: 137, once the process is gone', { skip }, async () => {
   await using world = await World.open();
   const id = await world.up(['sleep', '60']);
-  const running = await world.runtime.exec(world.execSpec(id, ['sleep', '61']));
+  const running = await world.runtime.exec(
+    world.execSpec(id, ['sh', '-c', 'trap "" HUP; sleep 61'], { terminal: true }),
+  );
   const heard = listen(running.attachment);
   let exitCode: number | undefined;
   void running.exit.then((code) => {
@@ -151,6 +153,32 @@ test('a monitor that is killed: 137, once the process is gone', { skip }, async 
   assert.equal(exitCode, undefined);
   signalProcess(running.pid, 'SIGKILL');
   await until(() => exitCode === 137);
+});
+
+test('its end is not put off by a process that it leaves behind with its output', { skip }, async () => {
+  await using world = await World.open();
+  const id = await world.up(['sleep', '60']);
+  const began = performance.now();
+  const { stdout, exitCode } = await world.exec(id, ['sh', '-c', 'sleep 50 & seq -w 1000000 1008191']);
+  assert.deepEqual([stdout.length, exitCode], [65536, 0]);
+  assert.ok(performance.now() - began < 20_000);
+});
+
+test('its streams are pipes, which it can open again by name, also as another user', { skip }, async () => {
+  await using world = await World.open();
+  const id = await world.up(['sleep', '60']);
+  const script = 'echo a > /dev/stdout; echo b > /dev/stderr; cat /dev/stdin';
+  const user = { uid: 7, gid: 8, additionalGids: [8] };
+  const result = await world.exec(id, ['sh', '-c', script], { input: 'c\n', user });
+  assert.deepEqual(result, { stdout: 'a\nc\n', stderr: 'b\n', exitCode: 0 });
+});
+
+test('one whose output nobody takes goes on', { skip }, async () => {
+  await using world = await World.open();
+  const id = await world.up(['sleep', '60']);
+  const running = await world.runtime.exec(world.execSpec(id, ['seq', '1', '300000']));
+  listen(running.attachment).leave();
+  assert.equal(await running.exit, 0);
 });
 
 test('many at once', { skip }, async () => {
@@ -170,7 +198,7 @@ test("its monitor is in the cgroup of the container's monitor", {
 }, async () => {
   await using world = await World.open();
   const id = await world.up(['sleep', '60']);
-  const running = await world.runtime.exec(world.execSpec(id, ['sleep', '61']));
+  const running = await world.runtime.exec(world.execSpec(id, ['sleep', '61'], { terminal: true }));
   const [exec] = readdirSync(join(world.execRoot, 'bundles', id, 'execs'));
   const monitor = readFileSync(
     join(world.execRoot, 'bundles', id, 'execs', exec ?? '', 'conmon.pid'),
