@@ -67,6 +67,16 @@ export function containerIoRoutes(containers: ContainerIo): Router {
     await serveSession(ctx, session, { tells: ctx.state.axes.has('G041'), withDaemonHeaders: false });
   });
 
+  /** 101 and a websocket; 400 not a websocket's handshake, or bad detach keys; 404 no such container, 409 paused. */
+  router.get('/containers/:id/attach/ws', async (ctx, id) => {
+    const { axes } = ctx.state;
+    const wish = attachWish(ctx);
+    const all = { stdin: true, stdout: true, stderr: true };
+    const session = await containers.attach(id, axes.has('G044') ? wish : { ...wish, ...all });
+    const { serveWebsocket } = await import('./websocket.ts'); // few clients have a use for it
+    await serveWebsocket(ctx, session, { isText: !axes.has('B128') });
+  });
+
   /** 200 and a stream, 400 without a choice of streams, 404 no such container, 500 for times that are none. */
   router.get('/containers/:id/logs', async (ctx, id) => {
     const wish = logWish(ctx);

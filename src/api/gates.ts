@@ -18,6 +18,8 @@ export const gates = {
   B125: ['request', '1.25'],
   /** Wait takes a condition and sends its headers at once. */
   B130: ['request', '1.30'],
+  /** Attach by websocket: messages are binary, not text. */
+  B128: ['request', '1.28'],
   /** Pull takes a platform. */
   B132: ['request', '1.32'],
   /** Wait for removal tells of a removal that failed. */
@@ -72,6 +74,8 @@ export const gates = {
   G041: ['request', '1.42'],
   /** Exec start: likewise. */
   G042: ['request', '1.42'],
+  /** Attach by websocket: which streams is asked for, instead of all. */
+  G044: ['request', '1.42'],
   /** Stop and restart take a signal. */
   G045: ['request', '1.42'],
   /** HostConfig.ConsoleSize. */

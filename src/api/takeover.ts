@@ -2,8 +2,11 @@ import { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { fail } from '../errors.ts';
 
-/** Requests whose connection may become a byte stream: attach and exec start. */
-const takeoverPath = /^\/(?:v[0-9.]+\/)?(?:containers\/.+\/attach|exec\/.+\/start)(?:\?|$)/;
+/** Requests whose connection may become a byte stream: attach, exec start, and attach by websocket. */
+const takeoverPaths: Readonly<Record<string, RegExp>> = {
+  POST: /^\/(?:v[0-9.]+\/)?(?:containers\/.+\/attach|exec\/.+\/start)(?:\?|$)/,
+  GET: /^\/(?:v[0-9.]+\/)?containers\/.+\/attach\/ws(?:\?|$)/,
+};
 /** A chunk's size line, with extensions, is never longer than this. */
 const MAX_LINE_BYTES = 4096;
 /** How long a client may take to see the end of its stream before its connection is cut. */
@@ -20,7 +23,7 @@ export class EngineRequest extends IncomingMessage {
 
   // Node asks for this once method and url are known; what it found in the headers does not matter
   get upgrade(): boolean {
-    return this.method === 'POST' && takeoverPath.test(this.url ?? '');
+    return takeoverPaths[this.method ?? '']?.test(this.url ?? '') ?? false;
   }
 
   set upgrade(_value: boolean) {}
