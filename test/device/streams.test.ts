@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { boxLayer } from '../support/box-image.ts';
+import { TestEngine } from '../support/engine.ts';
+import { enterOwnNetwork } from '../support/network.ts';
+
+/** Short runs that must lose nothing, eight at a time. */
+const RUNS = process.env['SKERRY_SOAK'] ? 1000 : 40;
+const AT_ONCE = 8;
+
+/** 64 KiB in 8192 numbered lines of eight bytes. */
+const numbered = Array.from({ length: 8192 }, (_, n) => `${1_000_000 + n}\n`).join('');
+const talk = ['seq', '1000000', '1008191'];
+
+let engine: TestEngine;
+
+before(async () => {
+  await enterOwnNetwork();
+  engine = await TestEngine.start();
+  const directory = await mkdtemp(join(tmpdir(), 'skt-streams-'));
+  await writeFile(join(directory, 'box.tar'), (await boxLayer()).tar);
+  await engine.ok(['import', join(directory, 'box.tar'), 'box']);
+  await rm(directory, { recursive: true });
+  await engine.ok(['run', '-d', '--net', 'none', '--name', 'target', 'box', 'sleep', '10000']);
+});
+
+after(async () => engine[Symbol.asyncDispose]());
+
+/** A connection that was hijacked; what was sent on it, by stream, when it ends. */
+class Hijacked {
+  readonly socket: Socket;
+  readonly ended: Promise<Buffer>;
+  readonly open: Promise<void>;
+  #heard = Buffer.alloc(0);
+
+  constructor(path: string, body = '') {
+    this.socket = connect({ path: engine.socket, allowHalfOpen: true });
+    const type = body === '' ? '' : `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n`;
+    this.socket.write(
+      `POST ${path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${type}\r\n${body}`,
+    );
+    let open = () => {};
+    this.open = new Promise((resolve) => {
+      open = resolve;
+    });
+    this.socket.on('data', (chunk: Buffer) => {
+      this.#heard = Buffer.concat([this.#heard, chunk]);
+      if (this.#heard.includes('\r\n\r\n')) open();
+    });
+    this.ended = once(this.socket, 'end').then(() => {
+      this.socket.end();
+      return this.bytes();
+    });
+  }
+
+  /** What came behind the headers. */
+  bytes(): Buffer {
+    return this.#heard.subarray(this.#heard.indexOf('\r\n\r\n') + 4);
+  }
+
+  /** The same without Docker's frames. */
+  text(stream = 1): string {
+    let text = '';
+    for (let rest = this.bytes(); rest.length >= 8; ) {
+      const size = rest.readUInt32BE(4);
+      if (rest[0] === stream) text += rest.toString('latin1', 8, 8 + size);
+      rest = rest.subarray(8 + size);
+    }
+    return text;
+  }
+}
+
+async function create(name: string, config: object): Promise<void> {
+  const HostConfig = { NetworkMode: 'none' };
+  await engine.json(`/containers/create?name=${name}`, {
+    method: 'POST',
+    body: { Image: 'box', HostConfig, ...config },
+  });
+}
+
+const start = (name: string) => engine.json(`/containers/${name}/start`, { method: 'POST' });
+const remove = (name: string) => engine.get(`/containers/${name}?force=1`, { method: 'DELETE' });
+
+async function inTurns(work: (n: number) => Promise<void>): Promise<void> {
+  for (let begun = 0; begun < RUNS; begun += AT_ONCE) {
+    const count = Math.min(AT_ONCE, RUNS - begun);
+    await Promise.all(Array.from({ length: count }, (_, n) => work(begun + n)));
+  }
+}
+
+test(`${RUNS} short runs, attached before the start: every byte`, async () => {
+  await inTurns(async (n) => {
+    await create(`run-${n}`, { Cmd: talk, AttachStdout: true });
+    const attached = new Hijacked(`/containers/run-${n}/attach?stream=1&stdout=1&stderr=1`);
+    await attached.open;
+    await start(`run-${n}`);
+    await attached.ended;
+    assert.equal(attached.text(), numbered, `run ${n}`);
+    await remove(`run-${n}`);
+  });
+});
+
+test(`${RUNS} short execs: every byte, and the exit code when the stream ends`, async () => {
+  await inTurns(async (n) => {
+    const { Id } = await engine.json('/containers/target/exec', {
+      method: 'POST',
+      body: { AttachStdout: true, AttachStderr: true, Cmd: ['sh', '-c', `${talk.join(' ')}; exit 5`] },
+    });
+    const attached = new Hijacked(`/exec/${Id}/start`, '{}');
+    await attached.ended;
+    assert.equal(attached.text(), numbered, `exec ${n}`);
+    const { ExitCode, Running } = await engine.json(`/exec/${Id}/json`);
+    assert.deepEqual([ExitCode, Running], [5, false]);
+  });
+});
+
+test('docker run: every byte', async () => {
+  for (let n = 0; n < RUNS / 10; n++)
+    assert.equal(await engine.ok(['run', '--rm', '--net', 'none', 'box', ...talk]), numbered.trimEnd());
+});
+
+test('docker run -i and exec -i take megabytes, and a process that ends early', async () => {
+  const input = numbered.repeat(64);
+  for (const command of [
+    ['run', '--rm', '-i', '--net', 'none', 'box'],
+    ['exec', '-i', 'target'],
+  ]) {
+    const counted = await engine.ok([...command, 'wc', '-c'], { input });
+    assert.equal(Number(counted), input.length);
+    assert.equal(await engine.ok([...command, 'head', '-n', '1'], { input }), '1000000');
+  }
+});
