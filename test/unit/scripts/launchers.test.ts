@@ -30,7 +30,9 @@ test('two builds of one commit are the same byte for byte', () => {
   assert.deepEqual([...(builds[0]?.keys() ?? [])].toSorted(), [
     'apply-delta.js',
     'apply-patch.js',
+    'container-files.js',
     'extract-layer.js',
+    'make-delta.js',
     'pack-tree.js',
     'package.json',
     'skerry.js',
