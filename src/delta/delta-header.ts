@@ -19,10 +19,11 @@ const MAGIC = Buffer.from('SKDELTA1', 'latin1');
 /** So many of the first bytes tell a delta of any version from other files. */
 export const MARK_BYTES = MAGIC.length - 1;
 export const PREFIX_BYTES = MAGIC.length + 4 + 4 + 32;
-/** A header lists layers and frames, and embeds a manifest and a config of at most 4 MiB each. */
-export const MAX_HEADER_BYTES = 16 << 20;
+/** A header lists layers and frames, and embeds a manifest and a config. A device parses it where it answers clients. */
+export const MAX_HEADER_BYTES = 4 << 20;
 const MOST_LAYERS = 512;
-const MOST_FRAMES = 65_536;
+/** Of all layers together: enough for 128 GiB of tar. */
+const MOST_FRAMES = 16_384;
 const MOST_TAGS = 64;
 /** A frame's hash is cut to this: the blob as a whole and the layer that comes of it are checked by all 32 bytes. */
 const HASH_BYTES = 16;
@@ -46,9 +47,7 @@ const header = z.object({
     config: z.string(),
   }),
   layers: z
-    .array(
-      z.object({ diffId: digest, tarBytes: bytes, frames: z.array(frame).check(z.maxLength(MOST_FRAMES)) }),
-    )
+    .array(z.object({ diffId: digest, tarBytes: bytes, frames: z.array(frame) }))
     .check(z.maxLength(MOST_LAYERS)),
 });
 
@@ -94,6 +93,8 @@ export interface DeltaHeader {
 /** All that stands before the first frame. */
 export async function formatHeader(value: DeltaHeader): Promise<Buffer> {
   const plain = Buffer.from(JSON.stringify(value));
+  if (plain.length > MAX_HEADER_BYTES || frameCount(value.layers) > MOST_FRAMES)
+    throw fail.corrupt('delta: the image is too large for one');
   const packed = await compress(plain, 11);
   const sizes = Buffer.alloc(8);
   sizes.writeUInt32LE(plain.length, 0);
@@ -127,6 +128,13 @@ export function frameHash(packed: Buffer): string {
   return createHash('sha256').update(packed).digest().subarray(0, HASH_BYTES).toString('base64url');
 }
 
+function frameCount(layers: readonly unknown[]): number {
+  return layers.reduce<number>((sum, layer) => {
+    const { frames } = Object(layer);
+    return sum + (Array.isArray(frames) ? frames.length : 0);
+  }, 0);
+}
+
 function checked(plain: Buffer): DeltaHeader {
   let value: unknown;
   try {
@@ -134,6 +142,10 @@ function checked(plain: Buffer): DeltaHeader {
   } catch (cause) {
     throw fail.corrupt('delta: its header is no JSON', cause);
   }
+  // before each of them is looked at, which takes longer
+  const { layers } = Object(value);
+  if (!Array.isArray(layers) || frameCount(layers) > MOST_FRAMES)
+    throw fail.corrupt('delta: its header is malformed');
   const { success, data } = header.safeParse(value);
   if (!success) throw fail.corrupt('delta: its header is malformed');
   if (new Set(data.layers.map(({ diffId }) => diffId)).size < data.layers.length)

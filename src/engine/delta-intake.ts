@@ -55,7 +55,7 @@ interface Work {
 const unnamed: Reference = { domain: 'docker.io', path: 'library/target' };
 
 /**
- * Takes in a delta that comes as a file. Its header, of at most 16 MiB, is held here; all of it goes through a child, which
+ * Takes in a delta that comes as a file. Its header, of at most 4 MiB, is held here; all of it goes through a child, which
  * makes the layers that are not here out of those that are. Until {@link settle}, what was made goes when this does.
  */
 export class DeltaIntake implements AsyncDisposable {

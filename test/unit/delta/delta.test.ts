@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { brotliCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { formatHeader, PREFIX_BYTES, parsePrefix } from '../../../src/delta/delta-header.ts';
 import { DeltaReader, type LayerTar } from '../../../src/delta/delta-reader.ts';
@@ -132,6 +134,26 @@ test('a header may tell names, and what this version does not know; it tells no 
     code: 'CORRUPT',
     message: 'delta: it makes a layer twice',
   });
+});
+
+test('a header is bounded, in bytes and in frames, before each frame is looked at', async () => {
+  const delta = await encode([base], [changed]);
+  const { bytes, parse } = parsePrefix(delta.subarray(0, PREFIX_BYTES));
+  const header = parse(delta.subarray(PREFIX_BYTES, PREFIX_BYTES + bytes));
+  const frame = [1, 8 << 20, 'A'.repeat(22)] as const;
+  const layers = Array.from({ length: 5 }, () => ({ ...changed, frames: Array(4000).fill(frame) }));
+  await assert.rejects(formatHeader({ ...header, layers }), /too large/);
+  const config = 'c'.repeat(4 << 20);
+  await assert.rejects(formatHeader({ ...header, target: { ...header.target, config } }), /too large/);
+  // one that somebody else made
+  const plain = Buffer.from(JSON.stringify({ ...header, layers }));
+  const packed = brotliCompressSync(plain);
+  const prefix = Buffer.concat([
+    delta.subarray(0, 8),
+    ...[plain.length, packed.length].map((length) => Buffer.from(Uint32Array.of(length).buffer)),
+    createHash('sha256').update(packed).digest(),
+  ]);
+  assert.throws(() => parsePrefix(prefix).parse(packed), /its header is malformed/);
 });
 
 const content = fc.oneof(
