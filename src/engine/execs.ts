@@ -4,7 +4,6 @@ import { frame, STDOUT } from '../lib/frames.ts';
 import { newId } from '../lib/ids.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import type { RunningExec } from '../runtime/exec.ts';
-import { startExitCode } from '../runtime/failure.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { environmentOf } from './bundle-spec.ts';
@@ -46,6 +45,9 @@ interface Exec extends ExecView {
   hasRun: boolean;
   process?: RunningExec;
 }
+
+/** What dockerd says of every exec that could not begin, a missing program's too. */
+const NOT_STARTED = 126;
 
 /** Ended execs that can still be inspected, the oldest forgotten first; dockerd forgets them after minutes too. */
 const MAX_ENDED = 512;
@@ -202,7 +204,7 @@ export class Execs {
       void running.exit.then((exitCode) => this.#ended(exec, record, exitCode));
       return running;
     } catch (cause) {
-      exec.exitCode = startExitCode(cause) ?? 126;
+      exec.exitCode = NOT_STARTED;
       throw cause;
     }
   }

@@ -45,10 +45,4 @@ export const allowed: readonly Allowed[] = [
     reason:
       'dockerd lets it gain its capabilities in execve, by which /proc is closed to it; they are the same',
   },
-  {
-    row: 'exec missing',
-    part: 'exit',
-    line: /^12[67]$/,
-    reason: 'what cannot be found is 127, as for run and with shells',
-  },
 ];

@@ -97,7 +97,7 @@ test('a detached one returns once it runs, and runs once', async () => {
 test('what cannot be run is told by an error or in the stream, and shows 126', async () => {
   const { world, execs } = await withRunning();
   await using _ = world;
-  const failure = () => fail.startFailed('OCI runtime exec failed: no', { status: 400, exitCode: 126 });
+  const failure = () => fail.startFailed('OCI runtime exec failed: no', { status: 400, exitCode: 127 });
   const detached = await execs.create('c1', request);
   world.life.runtime.failures.set('exec', failure());
   await assert.rejects(execs.startDetached(detached), { status: 400 });
