@@ -272,7 +272,7 @@ test('exec: output, stdin, user, exit codes', async () => {
     '1000\n/tmp\n1',
   );
   assert.equal((await engine.docker(['exec', id, 'sh', '-c', 'exit 5'])).code, 5);
-  assert.equal((await engine.docker(['exec', id, 'nosuch'])).code, 127);
+  assert.equal((await engine.docker(['exec', id, 'nosuch'])).code, 126);
   assert.equal((await engine.docker(['exec', id, '/etc'])).code, 126);
   assert.match((await engine.docker(['exec', '-t', id, 'tty'])).stdout, /\/dev\/pts\/\d/);
   await engine.ok(['exec', '-d', id, 'touch', '/tmp/made']);
