@@ -1,6 +1,7 @@
 import { fail } from '../errors.ts';
 import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { frame } from '../lib/frames.ts';
+import { nowNanos } from '../lib/time.ts';
 import { canReadJournal } from '../runtime/journal-reader.ts';
 import { type LogLine, type LogQuery as RuntimeLogQuery, readLog } from '../runtime/logs.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -137,12 +138,14 @@ export class ContainerIo {
     return read({ ...query, ended });
   }
 
+  /** The log up to now: of a container that writes faster than the client reads it would never end. */
   async #replay(
     record: ContainerRecord,
     { stdout, stderr }: { stdout: boolean; stderr: boolean },
     { output, isFramed, signal }: ClientStreams,
   ): Promise<void> {
-    for await (const { stream, data } of this.#lines(record, { stdout, stderr, follow: false, signal })) {
+    const query = { stdout, stderr, follow: false, until: nowNanos(), signal };
+    for await (const { stream, data } of this.#lines(record, query)) {
       if (output.destroyed) return;
       if (!output.write(isFramed ? frame(stream, data) : data)) await drained(output);
     }

@@ -135,3 +135,18 @@ test('docker run -i and exec -i take megabytes, and a process that ends early', 
     assert.equal(await engine.ok([...command, 'head', '-n', '1'], { input }), '1000000');
   }
 });
+
+test('the log that attach gives ends where it was, however fast the container writes on', async () => {
+  const endless = 'i=0; while true; do i=$((i+1)); echo $i; done';
+  const id = await engine.ok(['run', '-d', '--net', 'none', 'box', 'sh', '-c', endless]);
+  for (let lines = 0; lines < 2000; ) lines = (await engine.ok(['logs', id])).split('\n').length; // so that there is something to be read
+  const attached = new Hijacked(`/containers/${id}/attach?logs=1&stdout=1`);
+  await attached.ended;
+  const numbers = attached.text().trimEnd().split('\n').map(Number);
+  assert.ok(numbers.length >= 2000);
+  assert.deepEqual(
+    numbers,
+    numbers.map((_, at) => at + 1),
+  );
+  await engine.ok(['rm', '-f', id]);
+});
