@@ -61,7 +61,7 @@ export class Commits {
     const wanted = applyChanges(request.config ?? record.config, request.changes);
     const config = mergeConfig(wanted, runConfigOf(record.config));
     const parent = await images.find(record.imageId);
-    const lease = await shelf.lease(parent.diffIds, `commit of ${record.name}`);
+    const lease = await shelf.lease(parent.diffIds, `commit of ${record.name}`, { endsWithDaemon: true });
     try {
       const layer = await this.#bringLayer(record, lease, request.isPausing, signal);
       const image = newImage({

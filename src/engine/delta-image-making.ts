@@ -58,7 +58,9 @@ export class DeltaImageMaking {
     const name = tagOf(request.tag);
     // nobody gets one that a device would refuse: to a delta image, say
     readDeltaImage(JSON.stringify(configOf(source.record, target.record)));
-    const lease = await shelf.lease([], `delta from ${source.record.id} to ${target.record.id}`);
+    const lease = await shelf.lease([], `delta from ${source.record.id} to ${target.record.id}`, {
+      endsWithDaemon: true,
+    });
     try {
       const report = new MakingReport(progress, {
         source: request.source,

@@ -47,10 +47,12 @@ export class Imports {
     const name = newName(request);
     const config = applyChanges(emptyConfig(), request.changes);
     const source = await this.#open(request, o);
-    const lease = await shelf.lease([], 'import of an image').catch((cause: unknown) => {
-      source.body.destroy();
-      throw cause;
-    });
+    const lease = await shelf
+      .lease([], 'import of an image', { endsWithDaemon: true })
+      .catch((cause: unknown) => {
+        source.body.destroy();
+        throw cause;
+      });
     try {
       const { onProgress, body } = source;
       const layer = await shelf.add(body, lease, { compression: 'auto', onProgress, signal: o.signal });

@@ -198,9 +198,13 @@ export class LayerShelf {
   }
 
   /** Keeps these layers, present and future, from collection until {@link endLease} or until it expires. */
-  async lease(diffIds: readonly Digest[], why: string): Promise<LeaseRecord> {
+  async lease(
+    diffIds: readonly Digest[],
+    why: string,
+    o: Pick<LeaseRecord, 'endsWithDaemon'> = {},
+  ): Promise<LeaseRecord> {
     const expiresAt = new Date(Date.now() + this.#leaseMs).toISOString();
-    const lease: LeaseRecord = { id: newId().slice(0, 16), expiresAt, diffIds: [...diffIds], why };
+    const lease: LeaseRecord = { id: newId().slice(0, 16), expiresAt, diffIds: [...diffIds], why, ...o };
     await using _lock = await this.#locks.hold('collect');
     this.#held.add(lease.id); // before anyone can read it and take it for a dead one's
     try {
@@ -302,6 +306,8 @@ export class LayerShelf {
   async recover(o: { adoptOrphans: boolean }): Promise<void> {
     const parts = { layers: this.#layers, records: this.#records, log: this.#log, ...o };
     const { changes, here, retired } = await recoverLayers(parts);
+    const over = (await recordsOf(this.#leases)).filter(({ endsWithDaemon }) => endsWithDaemon);
+    changes.push(...over.map(({ id }) => this.#leases.remove(id)));
     if (changes.length > 0) await this.#store.commit(changes);
     for (const dirId of retired) this.#retired.add(dirId);
     for (const { diffId, damage } of here) if (damage !== undefined) this.#damaged.add(diffId);

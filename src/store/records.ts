@@ -70,4 +70,6 @@ export interface LeaseRecord {
   diffIds: Digest[];
   /** For people: what it is held for. */
   why: string;
+  /** Nobody will take this work up again: what it made goes at the next boot. */
+  endsWithDaemon?: true;
 }
