@@ -157,8 +157,8 @@ test('full speed with clients that never read: memory and log are bounded, the c
     look();
   }
   for (const client of clients) client.destroy();
-  // a file that is being dropped may be there for a moment beside the next one, and another may begin while they are weighed
-  assert.ok(mostLog <= 6_000_000 + 2 * 1_500_000, `log ${mostLog}`);
+  // files change while they are weighed one after the other: some count as they were, others as they are
+  assert.ok(mostLog <= 6_000_000 + 3 * 1_500_000, `log ${mostLog}`);
   assert.ok(changes > 30, `${changes} new files: the container was held up`);
   assert.ok(mostRss < Math.max(first, 120) + 40, `${first} MB, then ${mostRss} MB`);
   await until(() => logBytes(id) <= 3 * 2_000_000);
