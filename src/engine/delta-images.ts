@@ -1,13 +1,10 @@
-import { Failure } from '../errors.ts';
 import type { BaseLayer } from '../layers/delta-job.ts';
 import { checkLayerCount, type DeltaImage, readDeltaImage } from '../lib/delta-image.ts';
 import type { Digest } from '../lib/digest.ts';
-import { parseImageConfig } from '../lib/image-config.ts';
 import type { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
-import { normalize, type Platform } from '../lib/platform.ts';
+import type { Platform } from '../lib/platform.ts';
 import { familiarString, type Reference } from '../lib/reference.ts';
-import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import { noteDamage } from './base-damage.ts';
@@ -19,6 +16,7 @@ import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import { leaseForPull } from './pull-lease.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
+import { blobSource, pulledImage } from './pulled-image.ts';
 import type { Space } from './space.ts';
 
 /** A pull that turned out to be of a delta image. */
@@ -177,63 +175,31 @@ export class DeltaImages {
     lease: LeaseRecord,
   ): Promise<number> {
     await using _place = await pull.downloads.hold({ signal: pull.signal });
+    const parts = { registry: this.#registry, space: this.#space };
     const copied = base.find((layer) => layer.diffId === diffId);
     const source: LayerSource =
       copied !== undefined && 'directory' in copied
         ? { diffId, compression: 'none', open: () => tarIn(copied.directory) }
-        : this.#patched(pull, { diffId, delta, report }, base);
+        : { diffId, base, ...blobSource(parts, pull, delta, report) };
     try {
       await this.#shelf.fetch(source, lease, { onProgress: report.downloading, signal: pull.signal });
     } catch (cause) {
-      const isFull = cause instanceof Failure && /^(?:NO_SPACE|LAYER_TOO_LARGE)$/.test(cause.code);
-      throw isFull ? this.#space.failureOf(cause) : cause;
+      throw this.#space.failureOf(cause);
     }
     report.done();
     return source.base === undefined ? 0 : delta.size;
-  }
-
-  #patched(
-    { ref, auth }: DeltaImagePull,
-    { diffId, delta, report }: Coming,
-    base: readonly BaseLayer[],
-  ): LayerSource {
-    return {
-      diffId,
-      base,
-      blob: delta.digest,
-      compression: delta.compression,
-      sizeBytes: delta.size,
-      maxBytes: () => this.#space.limitFor(delta.size),
-      open: (signal, kept) =>
-        this.#registry.blob(ref, delta, {
-          ...(auth && { auth }),
-          ...(kept && { kept }),
-          signal,
-          onRetry: (_attempt, secondsLeft) => report.retrying(secondsLeft),
-        }),
-    };
   }
 
   async #recordOf({ targetId, config, diffIds }: DeltaImage, remote: RemoteImage): Promise<ImageRecord> {
     const known = await this.#images.byId(targetId);
     const deltaDigests = [...new Set([...(known?.deltaDigests ?? []), remote.digest])];
     if (known !== undefined) return { ...known, deltaDigests };
-    const { os, architecture, variant } = parseImageConfig(config);
-    let sizeBytes = 0;
-    for (const diffId of diffIds) sizeBytes += (await this.#shelf.get(diffId))?.sizeBytes ?? 0;
-    return {
-      id: targetId,
-      config,
-      diffIds: [...diffIds],
-      sizeBytes,
-      pulledAt: nowText(),
-      platform: normalize({
-        os: os || 'linux',
-        architecture: architecture || this.#host.architecture,
-        ...(variant && { variant }),
-      }),
-      deltaDigests,
-    };
+    const made = await pulledImage(
+      targetId,
+      { config, diffIds: [...diffIds] },
+      { shelf: this.#shelf, host: this.#host },
+    );
+    return { ...made, deltaDigests };
   }
 }
 

@@ -1,9 +1,8 @@
-import { Failure, fail } from '../errors.ts';
+import { fail } from '../errors.ts';
 import { type Digest, isDigest } from '../lib/digest.ts';
-import { parseImageConfig } from '../lib/image-config.ts';
 import { Semaphore } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
-import { normalize, type Platform, parsePlatform } from '../lib/platform.ts';
+import { type Platform, parsePlatform } from '../lib/platform.ts';
 import {
   canonicalString,
   familiarName,
@@ -12,7 +11,6 @@ import {
   parseReference,
   type Reference,
 } from '../lib/reference.ts';
-import { nowText } from '../lib/time.ts';
 import type { LayerDescriptor, Registry, RegistryAuth, RemoteImage } from '../registry/registry.ts';
 import type { ImageRecord, LeaseRecord } from '../store/records.ts';
 import type { DeltaWishes } from './delta-choice.ts';
@@ -20,11 +18,11 @@ import type { DeltaImages } from './delta-images.ts';
 import type { DeltaPulls } from './delta-pulls.ts';
 import type { Events } from './events.ts';
 import type { Images } from './images.ts';
-import type { LayerSource } from './layer-fetches.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Progress } from './progress.ts';
 import { leaseForPull } from './pull-lease.ts';
 import { type LayerReport, PullReport } from './pull-report.ts';
+import { blobSource, pulledImage } from './pulled-image.ts';
 import type { Space } from './space.ts';
 
 /** What a client asks for: `fromImage` may carry a tag or digest itself, `tag` may be a digest. */
@@ -237,48 +235,25 @@ export class Pulls {
   ): Promise<void> {
     await this.#deltas.waitFor(layer.diffId, { signal });
     await using _place = await this.#downloads.hold({ signal });
-    const source: LayerSource = {
-      diffId: layer.diffId,
-      blob: layer.digest,
-      compression: layer.compression,
-      sizeBytes: layer.size,
-      maxBytes: () => this.#space.limitFor(layer.size),
-      open: (signal, kept) =>
-        this.#registry.blob(ref, layer, {
-          ...(auth && { auth }),
-          ...(kept && { kept }),
-          signal,
-          onRetry: (_attempt, secondsLeft) => report.retrying(secondsLeft),
-        }),
-    };
+    const parts = { registry: this.#registry, space: this.#space };
+    const source = { diffId: layer.diffId, ...blobSource(parts, { ref, auth }, layer, report) };
     try {
       await this.#shelf.fetch(source, lease, { onProgress: report.downloading, signal });
     } catch (cause) {
-      const isFull = cause instanceof Failure && /^(?:NO_SPACE|LAYER_TOO_LARGE)$/.test(cause.code);
-      throw isFull ? this.#space.failureOf(cause) : cause;
+      throw this.#space.failureOf(cause);
     }
     report.done();
   }
 
   async #recordOf(remote: RemoteImage): Promise<ImageRecord> {
     const config = remote.config.toString('utf8');
-    const { os, architecture, variant } = parseImageConfig(config);
-    let sizeBytes = 0;
-    for (const { diffId } of remote.layers) sizeBytes += (await this.#shelf.get(diffId))?.sizeBytes ?? 0;
+    const diffIds = remote.layers.map(({ diffId }) => diffId);
+    const parts = { shelf: this.#shelf, host: this.#host };
     return {
-      id: remote.configDigest,
+      ...(await pulledImage(remote.configDigest, { config, diffIds }, parts)),
       manifestDigest: remote.manifestDigest,
       manifestMediaType: remote.mediaType,
       manifest: remote.manifest.toString('utf8'),
-      config,
-      diffIds: remote.layers.map(({ diffId }) => diffId),
-      sizeBytes,
-      pulledAt: nowText(),
-      platform: normalize({
-        os: os || 'linux',
-        architecture: architecture || this.#host.architecture,
-        ...(variant && { variant }),
-      }),
     };
   }
 

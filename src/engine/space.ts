@@ -1,4 +1,4 @@
-import { codeOf, type Failure, fail } from '../errors.ts';
+import { codeOf, Failure, fail } from '../errors.ts';
 import { spaceOf } from '../host/files.ts';
 import { formatBytes } from '../lib/progress-bar.ts';
 
@@ -64,8 +64,9 @@ export class Space {
     return bytes <= (await this.#room()).freeBytes;
   }
 
-  /** What the end of a layer's unpacking says to people; `cause` may be anything. */
-  failureOf(cause: Failure): Failure {
+  /** What the end of a layer's unpacking says to people if the disk ended it; anything else as it is. */
+  failureOf<T>(cause: T): T | Failure {
+    if (!(cause instanceof Failure) || !/^(?:NO_SPACE|LAYER_TOO_LARGE)$/.test(cause.code)) return cause;
     const told =
       cause.code === 'LAYER_TOO_LARGE'
         ? `${cause.message}, all that it may have of ${this.#dataRoot}: no space left on device`
