@@ -10,7 +10,7 @@ export async function images(): Promise<{ tag: string; image: TestImage }[]> {
     layers: [await makeLayer({ 'data/kept': 'of the image\n', 'work/file': 'x' })],
     config: {
       ...{ Entrypoint: ['/bin/echo', 'said'], Cmd: ['by', 'image'], Env: [path, 'FROM=image', 'EMPTY='] },
-      ...{ User: 'alice:dialout', WorkingDir: '/work/new', Volumes: { '/data': {} } },
+      ...{ User: 'alice:dialout', WorkingDir: '/srv/new', Volumes: { '/data': {} } },
       ...{ ExposedPorts: { '80/tcp': {}, '53/udp': {} }, Labels: { 'of.image': 'yes', both: 'image' } },
       ...{ StopSignal: 'SIGUSR1', Healthcheck: { Test: ['CMD', 'true'], Interval: 3_600_000_000_000 } },
       ...{ Shell: ['/bin/ash', '-c'] },

@@ -84,7 +84,7 @@ const processes: readonly RunOption[] = [
     args: '--entrypoint /bin/sh',
     command: [
       '-c',
-      'id; pwd; env | sort; cat /data/kept; stat -c "%n %a %u:%g" /data /work/new; ls -ln /data | sed "s/  */ /g" | cut -d" " -f 1-4',
+      'id; pwd; env | sort; cat /data/kept; stat -c "%n %a %u:%g" /data /srv/new; ls -ln /data | sed "s/  */ /g" | cut -d" " -f 1-4',
     ],
   },
   { name: 'no command', image: 'bare:1', command: [] },
