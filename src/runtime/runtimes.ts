@@ -29,8 +29,8 @@ export class OciRuntime {
   }
 
   /**
-   * What it gets in its environment. runc does one thing after the other: with more than one thread of Go's it loses
-   * up to a fifth of an exec to their waking each other. Other programs in Go may serve for as long as the container
+   * What it gets in its environment. runc does one thing after the other: on a busy machine more threads of Go's lose up
+   * to a fifth of an exec by waking each other; on a quiet one they may gain as much. Other programs in Go may serve for as long as the container
    * lives.
    */
   get environment(): Readonly<Record<string, string>> {
