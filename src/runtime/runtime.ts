@@ -162,27 +162,23 @@ export class Runtime implements AsyncDisposable {
 
   /** Sends a signal to the container's first process. Throws 409 if it does not run. */
   async signal(id: string, signal: number): Promise<void> {
-    await this.#order(id, 'kill', String(signal));
+    await this.#order(id, ['kill', id, String(signal)]);
   }
 
   async pause(id: string): Promise<void> {
     this.#known(id).bundle.mark('paused'); // before it is: then a reader asks the runtime
-    await this.#order(id, 'pause');
+    await this.#order(id, ['pause', id]);
   }
 
   async resume(id: string): Promise<void> {
-    await this.#order(id, 'resume');
+    await this.#order(id, ['resume', id]);
     rmSync(this.#known(id).bundle.path('paused'), { force: true });
   }
 
   /** Changes limits of a running container; those that are left out stay. Throws 500 with the runtime's words. */
   async update(id: string, resources: BundleResources): Promise<void> {
-    const { facts, runtime } = this.#known(id);
     const limits = JSON.stringify(ociResources(resources, this.#host.cgroupVersion));
-    const { code, stderr } = await runtime.callWith(limits, 'update', '--resources', '-', id);
-    if (code === 0) return;
-    if (!isRunning(facts.container)) throw fail.notRunning(id);
-    throw fail.runtime(`OCI runtime update failed: ${stderr.trim()}: unknown`);
+    await this.#order(id, ['update', '--resources', '-', id], limits);
   }
 
   /** Freezes a container's processes into a directory, by CRIU; they end with it, or go on. Throws 500. */
@@ -383,12 +379,12 @@ export class Runtime implements AsyncDisposable {
   }
 
   /** A command to a running container. */
-  async #order(id: string, command: 'kill' | 'pause' | 'resume', ...args: string[]): Promise<void> {
+  async #order(id: string, words: readonly string[], input?: string): Promise<void> {
     const { facts, runtime } = this.#known(id);
-    const { code, stderr } = await runtime.call(command, id, ...args);
+    const { code, stderr } = await runtime.callWith(input, ...words);
     if (code === 0) return;
     if (!isRunning(facts.container)) throw fail.notRunning(id);
-    throw fail.runtime(`OCI runtime ${command} failed: ${stderr.trim()}: unknown`);
+    throw fail.runtime(`OCI runtime ${words[0]} failed: ${stderr.trim()}: unknown`);
   }
 
   async #statusOf(id: string, facts: RunFacts): Promise<FoundContainer['status']> {
