@@ -27,10 +27,10 @@ const PATIENCE_MS = 5000;
 
 /**
  * How long a subscriber may take nothing at all once its buffer is full. Counted from what it took last: for one that had
- * stopped before, the process does not wait. Short, for the process stands still; a client that writes to a busy flash may
- * need as long.
+ * stopped before, the process does not wait. Short, for the process stands still; a client that writes to a busy flash, or
+ * into a pipe whose reader pauses, may need as long.
  */
-const STALL_MS = 2000;
+const STALL_MS = 5000;
 
 /** How long a connection outlives its last subscriber: another may be on its way. */
 const IDLE_MS = 1000;

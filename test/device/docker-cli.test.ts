@@ -230,9 +230,13 @@ test('networks none and host', async () => {
   const { code, stderr } = await run(['--net', 'nosuch', box, 'true']);
   assert.equal(code, 125);
   assert.match(stderr, /network nosuch not found/);
-  const fixed = await run(['--ip', '172.17.0.9', box, 'true']);
-  assert.equal(fixed.code, 125);
-  assert.match(fixed.stderr, /user specified IP address is supported on user defined networks only/);
+  const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '172.17.0.9' } } };
+  const body = { Image: box, Cmd: ['true'], NetworkingConfig: { EndpointsConfig } };
+  const { Id } = await engine.json('/containers/create', { method: 'POST', body }); // older CLIs send no address
+  const fixed = await engine.get(`/containers/${Id}/start`, { method: 'POST' });
+  await engine.ok(['rm', Id]);
+  assert.ok(fixed.status >= 400, fixed.text);
+  assert.match(fixed.text, /user specified IP address is supported on user defined networks only/);
 });
 
 test('logs: stored, followed, the tail, with times; followed to the end', async () => {

@@ -172,7 +172,7 @@ test('one that takes nothing at all for seconds is dropped, and the others go on
   for (const text of ['first', '12345678', '9', 'next']) socket.say(1, text);
   socket.hangUp();
   await turn();
-  t.mock.timers.tick(1000);
+  t.mock.timers.tick(4000);
   await turn();
   assert.deepEqual(stuck.heard, ['1first']);
   t.mock.timers.tick(1100);
