@@ -1,7 +1,7 @@
 import { codeOf } from '../errors.ts';
 import type { Netlink } from '../host/netlink.ts';
 import { attribute, NLM, readAttributes } from '../lib/netlink.ts';
-import { parseAddress } from './subnets.ts';
+import { addressBytes } from './subnets.ts';
 
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h
 const CONNTRACK = 1 << 8;
@@ -48,14 +48,14 @@ function ignoreEnded(cause: unknown): void {
 }
 
 function isMeant(original: Buffer, reply: Buffer, { containerIp, udpPorts }: Forgettable): boolean {
-  const container = parseAddress(containerIp);
+  const container = addressBytes(containerIp);
   const sent = readTuple(original);
-  if (sent.source === container || readTuple(reply).source === container) return true;
+  if ([sent, readTuple(reply)].some(({ source }) => source?.equals(container))) return true;
   return sent.protocol === UDP && udpPorts.includes(sent.destinationPort ?? 0);
 }
 
 function readTuple(tuple: Buffer): {
-  source: number | undefined;
+  source: Buffer | undefined;
   protocol: number | undefined;
   destinationPort: number | undefined;
 } {
@@ -63,7 +63,7 @@ function readTuple(tuple: Buffer): {
   const addresses = readAttributes(parts.get(TUPLE.ADDRESSES) ?? Buffer.alloc(0));
   const protocol = readAttributes(parts.get(TUPLE.PROTOCOL) ?? Buffer.alloc(0));
   return {
-    source: addresses.get(FIELD.SOURCE)?.readUInt32BE(0),
+    source: addresses.get(FIELD.SOURCE),
     protocol: protocol.get(FIELD.PROTOCOL_NUMBER)?.readUInt8(0),
     destinationPort: protocol.get(FIELD.DESTINATION_PORT)?.readUInt16BE(0),
   };

@@ -3,7 +3,7 @@ import { run } from '../host/exec.ts';
 import { Netlink } from '../host/netlink.ts';
 import { attribute, type NetlinkMessage, NLM, nested } from '../lib/netlink.ts';
 import type { BridgeRules, FirewallBackend, PublishedPort, Ruleset } from './ruleset.ts';
-import { formatSubnet, parseAddress } from './subnets.ts';
+import { addressBytes, formatSubnet, type Subnet } from './subnets.ts';
 
 const TABLE = 'skerry';
 /** Ports on any address of the host, and ports on one address. */
@@ -25,7 +25,8 @@ export class NftBackend implements FirewallBackend {
 
   /** Throws if there is no nft, or no nf_tables in the kernel with all that the rules need. Changes nothing. */
   static async open(): Promise<NftBackend> {
-    const sample = { name: 'sample', subnet: { base: 0, prefixLength: 32 }, isIcc: true, isMasquerade: true };
+    const subnet: Subnet = { family: 4, base: 0n, prefixLength: 32 };
+    const sample = { name: 'sample', subnet, isIcc: true, isMasquerade: true };
     await nft(nftScript({ bridges: [sample], ports: [] }), ['--check']);
     return new NftBackend(Netlink.open('netfilter'));
   }
@@ -156,12 +157,12 @@ function elementMessage(change: 'add' | 'remove', port: PublishedPort): NetlinkM
   const { protocol, hostIp, hostPort, containerIp, containerPort } = port;
   const isAny = hostIp === '0.0.0.0';
   const key = [Buffer.of(protocolNumbers[protocol], 0, 0, 0), word16(hostPort)];
-  if (!isAny) key.unshift(word32(parseAddress(hostIp)));
+  if (!isAny) key.unshift(addressBytes(hostIp));
   const value = (type: number, words: Buffer[]) =>
     nested(type, attribute(NFTA_ELEMENT.VALUE, Buffer.concat(words)));
   const element = [value(NFTA_ELEMENT.KEY, key)];
   if (change === 'add')
-    element.push(value(NFTA_ELEMENT.DATA, [word32(parseAddress(containerIp)), word16(containerPort)]));
+    element.push(value(NFTA_ELEMENT.DATA, [addressBytes(containerIp), word16(containerPort)]));
   const body = Buffer.concat([
     netfilterHeader(NFPROTO_IPV4, 0),
     attribute(NFTA_LIST.TABLE, TABLE),
@@ -175,12 +176,6 @@ function elementMessage(change: 'add' | 'remove', port: PublishedPort): NetlinkM
 /** `struct nfgenmsg`. */
 function netfilterHeader(family: number, resource: number): Buffer {
   return Buffer.of(family, 0, resource >> 8, resource & 0xff);
-}
-
-function word32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
 }
 
 function word16(value: number): Buffer {
