@@ -108,7 +108,7 @@ export class BridgeNetwork implements AsyncDisposable {
       const addresses = await planAddresses(netlink, name, options);
       firewall = await Firewall.open({ backend: firewallBackend, log });
       const { subnet } = addresses;
-      firewall.setBridge({ name, subnet, isIcc, isMasquerade });
+      firewall.setBridge({ name, subnets: [subnet], isInternal: false, isIcc, isMasquerade });
       const { index } = await setUpBridge(netlink, { ...options, addresses });
       const cables = Cables.open({ bridge: index, mtu, isIcc, log });
       const connections = Netlink.open('netfilter');
