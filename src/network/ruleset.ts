@@ -44,6 +44,19 @@ export function ofFamily({ bridges, ports }: Ruleset, family: Family): Ruleset {
   };
 }
 
+/** The ports that are in force through a container's place on a network, each with its address of the port's family. */
+export function publishedPorts(endpoint: {
+  readonly ipAddress: string;
+  /** Empty or missing: none. */
+  readonly ipv6Address?: string;
+  readonly ports: readonly Omit<PublishedPort, 'containerIp'>[];
+}): PublishedPort[] {
+  return endpoint.ports.flatMap((port) => {
+    const containerIp = isIPv6(port.hostIp) ? endpoint.ipv6Address : endpoint.ipAddress;
+    return containerIp === undefined || containerIp === '' ? [] : [{ ...port, containerIp }];
+  });
+}
+
 export function familyOf({ containerIp }: Pick<PublishedPort, 'containerIp'>): Family {
   return isIPv6(containerIp) ? 6 : 4;
 }
