@@ -60,14 +60,25 @@ export async function addressesOf(
 
 /** Every subnet that the main table has a route to, except the default route. */
 export async function routedSubnets(netlink: Netlink, family: Family = 4): Promise<Subnet[]> {
+  return (await routesOf(netlink, family)).map(({ subnet }) => subnet);
+}
+
+/** The same, with whether the subnet is next to the host or behind a router. */
+export async function routesOf(
+  netlink: Netlink,
+  family: Family,
+): Promise<{ subnet: Subnet; isDirect: boolean }[]> {
   const body = routeHeader(family);
   body.writeUInt8(0, 4); // every table: not all kernels filter
   const replies = await netlink.request([{ type: RTM.GETROUTE, flags: NLM.DUMP, body }]);
   return replies.flatMap((reply) => {
     // a kernel without IPv6 answers with what it has
     if (!isOf(family, reply.body) || reply.body.readUInt8(4) !== TABLE_MAIN) return [];
-    const destination = readAttributes(reply.body.subarray(12)).get(RTA.DESTINATION);
-    return destination === undefined ? [] : [subnetOf(addressOfBytes(destination), reply.body.readUInt8(1))];
+    const attributes = readAttributes(reply.body.subarray(12));
+    const destination = attributes.get(RTA.DESTINATION);
+    if (destination === undefined) return [];
+    const subnet = subnetOf(addressOfBytes(destination), reply.body.readUInt8(1));
+    return [{ subnet, isDirect: !attributes.has(RTA.GATEWAY) }];
   });
 }
 
