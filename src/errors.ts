@@ -49,6 +49,12 @@ const goneness = { removing: 'being removed', dead: 'Dead' } as const;
 export const fail = {
   // requests
   badRequest: (message: string) => new Failure('BAD_REQUEST', 400, message),
+  noSwarm: () =>
+    new Failure(
+      'NO_SWARM',
+      503,
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    ),
   notFound: () => new Failure('PAGE_NOT_FOUND', 404, 'page not found'),
   invalidReference: (message: string) => new Failure('INVALID_REFERENCE', 400, message),
   invalidDigest: (text: string) =>
@@ -197,16 +203,22 @@ export const fail = {
     new Failure('UNKNOWN_RUNTIME', 400, `unknown or invalid runtime name: ${name}`),
   noSuchVolume: (name: string) =>
     new Failure('NO_SUCH_VOLUME', 404, `get${name === '' ? '' : ` ${name}`}: no such volume`),
+  volumeInUse: (name: string, users: readonly string[]) =>
+    new Failure('VOLUME_IN_USE', 409, `remove ${name}: volume is in use - [${users.join(', ')}]`),
   noSuchSubpath: (message: string, cause?: unknown) =>
     new Failure('NO_SUCH_SUBPATH', 404, message, { cause }),
   /** A volume that cannot be made as it was asked for. */
   badVolume: (name: string, why: string) => new Failure('BAD_VOLUME', 400, `create ${name}: ${why}`),
+  badVolumeSize: (name: string, size: string) =>
+    new Failure('BAD_VOLUME_SIZE', 400, `create ${name}: invalid size: '${size}'`),
   noVolumeDriver: (name: string, driver: string) =>
     new Failure(
       'NO_VOLUME_DRIVER',
       404,
       `create ${name}: error looking up volume plugin ${driver}: plugin "${driver}" not found`,
     ),
+  clusterVolumesOnly: () =>
+    new Failure('NO_SWARM', 503, 'volume update only valid for cluster volumes, but swarm is unavailable'),
   noSuchExec: (id: string) => new Failure('NO_SUCH_EXEC', 404, `No such exec instance: ${id}`),
   execHasRun: (id: string) => new Failure('EXEC_HAS_RUN', 409, `Error: Exec command ${id} has already run`),
 

@@ -30,6 +30,7 @@ import { serveOn } from './server.ts';
 import { type SystemParts, systemRoutes } from './system.ts';
 import { type EngineRequest, takeoverOf } from './takeover.ts';
 import { type Axes, Versions } from './versions.ts';
+import { type VolumePrunes, type Volumes, volumeRoutes } from './volumes.ts';
 
 /** The engine's parts that answer requests, by what they do. */
 export interface EngineParts {
@@ -52,7 +53,8 @@ export interface EngineParts {
   pushes: Pushes;
   registries: Registries;
   verifications: Verifications;
-  prunes: Prunes;
+  volumes: Volumes;
+  prunes: Prunes & VolumePrunes;
   usage: DiskUsage;
   events: Events;
   system: SystemParts['system'];
@@ -100,6 +102,7 @@ export function createApp({ engine, host = platform(), log, isExperimental = fal
       execRoutes(engine.execs),
       imageRoutes(engine),
       generationRoutes(engine),
+      volumeRoutes(engine),
       pruneRoutes(engine.prunes),
       diskUsageRoutes(engine.usage),
       imageTransferRoutes(engine),

@@ -6,6 +6,7 @@ import { imageSummaryWire } from './image-wire.ts';
 import { answerJson } from './respond.ts';
 import { Router } from './router.ts';
 import { type Shape, shape, type Wire } from './shapes.ts';
+import { type VolumeView, volumeWire } from './volume-wire.ts';
 
 /** What the route needs of the engine: only what was asked for is in the answer. */
 export interface DiskUsage {
@@ -21,14 +22,7 @@ interface Usage {
   volumes?: readonly VolumeUsage[];
 }
 
-interface VolumeUsage {
-  record: {
-    name: string;
-    createdAt: string;
-    labels: Readonly<Record<string, string>>;
-    options: Readonly<Record<string, string>>;
-  };
-  path: string;
+interface VolumeUsage extends VolumeView {
   sizeBytes: number;
   users: number;
 }
@@ -54,7 +48,7 @@ export function diskUsageRoutes(usage: DiskUsage): Router {
       LayersSize: found.layersBytes ?? 0,
       Images: found.images?.map((view) => imageSummaryWire(view, { axes, withSharedSize: true })) ?? null,
       Containers: found.containers?.map((summary) => summaryWire(summary, nowMs)) ?? null,
-      Volumes: found.volumes?.map(volumeWire) ?? null,
+      Volumes: found.volumes?.map((volume) => volumeWire(volume, axes, volume)) ?? null,
       BuildCache: types.includes('build-cache') ? [] : null,
     };
     answerJson(ctx, shape(wire, shapes, axes));
@@ -68,23 +62,6 @@ function typesOf({ state: { query, axes } }: ApiContext): readonly string[] {
   const unknown = types.find((type) => !kinds.has(type));
   if (unknown !== undefined) throw fail.badRequest(`unknown object type: ${unknown}`);
   return types.length === 0 ? [...kinds.keys()] : types;
-}
-
-function volumeWire({ record, path, sizeBytes, users }: VolumeUsage): Wire {
-  return {
-    CreatedAt: record.createdAt,
-    Driver: 'local',
-    Labels: orNull(record.labels),
-    Mountpoint: path,
-    Name: record.name,
-    Options: orNull(record.options),
-    Scope: 'local',
-    UsageData: { RefCount: users, Size: sizeBytes },
-  };
-}
-
-function orNull(map: Readonly<Record<string, string>>): Readonly<Record<string, string>> | null {
-  return Object.keys(map).length === 0 ? null : map;
 }
 
 const shapes: readonly Shape<Wire>[] = [

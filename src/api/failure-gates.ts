@@ -27,6 +27,13 @@ const wordings: readonly Wording[] = [
   {
     gate: 'filterValues',
     code: 'BAD_REQUEST',
+    route: 'POST /volumes/prune',
+    from: /: only one value is expected$/,
+    to: '',
+  },
+  {
+    gate: 'filterValues',
+    code: 'BAD_REQUEST',
     from: /^[iI]nvalid filter 'exited=.*?': (strconv\..*)$/,
     to: '$1',
     status: 500,
@@ -78,6 +85,7 @@ const wordings: readonly Wording[] = [
     to: "maximum retry count cannot be used with restart policy '{policy}'",
   },
   { gate: 'G113', code: 'NEGATIVE_RETRY_COUNT', from: /^invalid restart policy: /, to: '' },
+  { gate: 'volumeRequest', code: 'BAD_VOLUME_SIZE', from: /^/, to: '', status: 500 },
   { gate: 'G114', code: 'BAD_REQUEST', from: /^config cannot be empty/, to: 'Config cannot be empty' },
   { gate: 'G114', code: 'NO_COMMAND', from: /^no command/, to: 'No command' },
   { gate: 'G115', code: 'NOT_RUNNING', from: /^container /, to: 'Container ' },

@@ -13,7 +13,11 @@ const lists = map(list(text));
  * The `filters` parameter: `{"key":{"value":true}}`, or `{"key":["value"]}` as clients of old write it. Throws 400, or
  * 500 as daemons of old did.
  */
-export function filtersOf({ state: { query, axes } }: ApiContext): Map<string, readonly string[]> {
+export function filtersOf(
+  { state: { query, axes } }: ApiContext,
+  /** What the list of volumes says before any complaint; it never was the daemon's fault. */
+  { prefix }: { prefix?: string } = {},
+): Map<string, readonly string[]> {
   const json = query.text('filters');
   if (json === '') return new Map();
   try {
@@ -23,8 +27,10 @@ export function filtersOf({ state: { query, axes } }: ApiContext): Map<string, r
     );
   } catch (cause) {
     if (!(cause instanceof WireError || cause instanceof JsonSyntaxError)) throw cause;
-    if (!axes.has('G075')) throw fail.invalidFilters(cause.message, 500);
-    throw fail.invalidFilters(axes.has('G075b') ? 'invalid filter' : `invalid filter: ${cause.message}`);
+    if (!axes.has('G075'))
+      throw fail.invalidFilters(`${prefix ?? ''}${cause.message}`, prefix === undefined ? 500 : 400);
+    const told = axes.has('G075b') ? 'invalid filter' : `invalid filter: ${cause.message}`;
+    throw fail.invalidFilters(`${prefix ?? ''}${told}`);
   }
 }
 

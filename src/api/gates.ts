@@ -110,6 +110,14 @@ export const gates = {
   G062: ['ceiling', '1.42'],
   /** A prune of volumes takes only anonymous ones, unless all are asked for. */
   G063: ['both', '1.42'],
+  /** Volumes that were made without a name are marked by a label. */
+  G064: ['ceiling', '1.42'],
+  /** PUT of a volume. */
+  G065: ['ceiling', '1.42'],
+  /** Volumes of a swarm can be asked for. */
+  G066: ['request', '1.42'],
+  /** The body of a volume's create has another name in Go, and a size that is none is the client's fault (400). */
+  volumeRequest: ['ceiling', '1.42'],
   /** /info has null for empty lists of registries. */
   emptyRegistryLists: ['ceiling', '1.42'],
   /** Pings always tell the builder version. */
@@ -220,4 +228,7 @@ export type Gate = keyof typeof gates;
 export const lostRoutes: ReadonlyMap<string, Gate> = new Map([['POST /containers/:id/copy', 'G126']]);
 
 /** Routes that daemons of old do not have. */
-export const routeGates: ReadonlyMap<string, Gate> = new Map([['HEAD /_ping', 'G005']]);
+export const routeGates: ReadonlyMap<string, Gate> = new Map([
+  ['HEAD /_ping', 'G005'],
+  ['PUT /volumes/:name', 'G065'],
+]);

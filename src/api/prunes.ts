@@ -1,4 +1,3 @@
-import { fail } from '../errors.ts';
 import { type Filters, filtersOf } from './filters.ts';
 import { answerJson } from './respond.ts';
 import { Router } from './router.ts';
@@ -6,7 +5,6 @@ import { Router } from './router.ts';
 /** What the routes need of the engine. */
 export interface Prunes {
   containers(o: { filters: Filters; signal: AbortSignal }): Promise<Pruned>;
-  volumes(o: { filters: Filters; isAll: boolean; signal: AbortSignal }): Promise<Pruned>;
 }
 
 interface Pruned {
@@ -14,7 +12,7 @@ interface Pruned {
   freedBytes: number;
 }
 
-/** Routes that `docker system prune` calls one after the other. Images have theirs beside their other routes. */
+/** Routes that `docker system prune` calls one after the other. Images and volumes have theirs beside their other routes. */
 export function pruneRoutes(prunes: Prunes): Router {
   const router = new Router();
 
@@ -25,15 +23,6 @@ export function pruneRoutes(prunes: Prunes): Router {
       signal: ctx.state.signal,
     });
     answerJson(ctx, { ContainersDeleted: orNull(removed), SpaceReclaimed: freedBytes });
-  });
-
-  /** 200, 400 for filters that make no sense, 409 while another prune runs. */
-  router.post('/volumes/prune', async (ctx) => {
-    const { axes, signal } = ctx.state;
-    const filters = filtersOf(ctx);
-    if (filters.has('all') && !axes.knows('G063')) throw fail.badRequest("invalid filter 'all'");
-    const { removed, freedBytes } = await prunes.volumes({ filters, isAll: !axes.has('G063'), signal });
-    answerJson(ctx, { VolumesDeleted: orNull(removed), SpaceReclaimed: freedBytes });
   });
 
   /** 200. Networks of users do not exist yet, and the predefined ones are never pruned. */

@@ -47,7 +47,7 @@ export class ContainerRemoval {
 
   /** Removes a container's directory, and its anonymous volumes if asked, unless others use them. Safe to repeat. */
   async #removeFiles(record: ContainerRecord, { withVolumes }: { withVolumes: boolean }): Promise<void> {
-    const { records, launcher, readers, volumes } = this.#parts;
+    const { launcher, readers, volumes } = this.#parts;
     await readers.dismiss(record.id);
     try {
       await removeTree(launcher.directoryOf(record.id));
@@ -55,22 +55,20 @@ export class ContainerRemoval {
       throw fail.host(`unable to remove filesystem for ${record.id}: ${messageOf(cause)}`, cause);
     }
     if (!withVolumes) return;
-    const others = records.all().filter(({ id }) => id !== record.id);
-    const inUse = new Set(others.flatMap(({ mounts }) => mounts.map(({ name }) => name)));
     // whoever mounts one by its name has not made it for this container alone
     const unnamed = record.mounts.flatMap(({ name, request }) => (request?.source ? [] : (name ?? [])));
-    const names = unnamed.filter((name) => !inUse.has(name));
-    for (const name of await volumes.anonymousAmong(names)) await volumes.remove(name);
+    for (const name of await volumes.anonymousAmong(unnamed))
+      await volumes.removeUnused(name, { except: record.id });
   }
 }
 
 interface RemovalParts {
-  records: Pick<ContainerRecords, 'all' | 'move' | 'remove'>;
+  records: Pick<ContainerRecords, 'move' | 'remove'>;
   launcher: Pick<Launcher, 'directoryOf' | 'takeDown'>;
   streams: Pick<Streams, 'dismiss'>;
   health: Pick<HealthChecks, 'forget'>;
   waiters: Pick<Waiters, 'stuck' | 'removed'>;
   events: Events;
   readers: Pick<Readers, 'dismiss'>;
-  volumes: Pick<Volumes, 'anonymousAmong' | 'remove'>;
+  volumes: Pick<Volumes, 'anonymousAmong' | 'removeUnused'>;
 }

@@ -25,6 +25,7 @@ import { settleDonors } from './namespaces.ts';
 import { writtenBytes } from './rootfs-marks.ts';
 import { VolumeFilling } from './volume-filling.ts';
 import type { VolumeMounts } from './volume-mounts.ts';
+import type { VolumeUsers } from './volume-users.ts';
 import type { Volumes } from './volumes.ts';
 
 /** Bytes of a container's own files, and of these with its image's. */
@@ -81,7 +82,7 @@ export class Containers {
         ...damageWarnings(this.#parts.shelf.isSound(draft.diffIds), request.config.image),
       ];
       const name = records.reserveName(id, request.name);
-      const volumes = new VolumeFilling(this.#parts);
+      const volumes = new VolumeFilling(id, this.#parts);
       try {
         checkLast(draft.hostConfig);
         const mounts = await mountPointsOf(draft.config, draft.hostConfig, {
@@ -91,6 +92,7 @@ export class Containers {
           ...(request.hasFlatReadOnly && { hasFlatReadOnly: true }),
         });
         const record: ContainerRecord = { ...draft, name, mounts };
+        await volumes.borrow(mounts);
         await volumes.fill(record);
         await records.create(record, volumes.changes());
         tellContainer(events, record, 'create');
@@ -101,6 +103,8 @@ export class Containers {
         const directory = this.#parts.launcher.directoryOf(id);
         await Promise.allSettled([removeTree(directory), volumes.discard()]); // else a boot finds what is left
         throw cause;
+      } finally {
+        volumes.release();
       }
     });
   }
@@ -210,6 +214,7 @@ export interface ContainerParts {
   shelf: LayerShelf;
   volumes: Volumes;
   volumeMounts: VolumeMounts;
+  volumeUsers: VolumeUsers;
   launcher: Launcher;
   life: Life;
   health: Pick<HealthChecks, 'of'>;

@@ -1,11 +1,13 @@
 import { fail } from '../errors.ts';
 import { bytesUnder } from '../host/files.ts';
+import type { Log } from '../lib/log.ts';
 import type { LayerRecord } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Table } from '../store/tables.ts';
-import type { ContainerRecords } from './container-records.ts';
 import type { ContainerSummary, Containers } from './containers.ts';
 import type { ImageSummary, Images } from './images.ts';
+import { hasOptions } from './volume-options.ts';
+import type { VolumeUsers } from './volume-users.ts';
 import type { VolumeRecord, Volumes } from './volumes.ts';
 
 /** Kinds of objects that take room. */
@@ -15,8 +17,9 @@ export type UsageKind = 'images' | 'containers' | 'volumes';
 export interface VolumeUsage {
   record: VolumeRecord;
   path: string;
+  /** -1 if it cannot be told. */
   sizeBytes: number;
-  /** Containers that have it mounted, running or not. */
+  /** Containers that have it, running or not. */
   users: number;
 }
 
@@ -64,16 +67,18 @@ export class DiskUsage {
     return usage;
   }
 
+  /** Those with options are left out, as by dockerd: their files may be anywhere. */
   async #measureVolumes(): Promise<VolumeUsage[]> {
-    const { volumes, records } = this.#o;
-    const mounted = records
-      .all()
-      .flatMap(({ mounts }) => [...new Set(mounts.flatMap(({ name }) => name ?? []))]);
+    const { volumes, volumeUsers, log } = this.#o;
     const found: VolumeUsage[] = [];
     for (const record of await volumes.all()) {
+      if (hasOptions(record)) continue;
       const path = volumes.pathOf(record.name);
-      const users = mounted.filter((name) => name === record.name).length;
-      found.push({ record, path, sizeBytes: await bytesUnder(path), users });
+      const sizeBytes = await bytesUnder(path).catch((err: unknown) => {
+        log.warn({ volume: record.name, err }, 'could not measure a volume');
+        return -1; // dockerd's word for it
+      });
+      found.push({ record, path, sizeBytes, users: volumeUsers.of(record.name).length });
     }
     return found;
   }
@@ -85,5 +90,6 @@ export interface DiskUsageParts {
   images: Pick<Images, 'list'>;
   containers: Pick<Containers, 'list'>;
   volumes: Pick<Volumes, 'all' | 'pathOf'>;
-  records: Pick<ContainerRecords, 'all'>;
+  volumeUsers: Pick<VolumeUsers, 'of'>;
+  log: Log;
 }

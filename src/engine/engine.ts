@@ -8,7 +8,7 @@ import type { FileJobs } from '../layers/file-jobs.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
 import type { Log } from '../lib/log.ts';
-import type { Networks } from '../network/networks.ts';
+import type { BridgeNetwork } from '../network/bridge.ts';
 import type { ResolverWishes } from '../network/resolver.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -23,7 +23,6 @@ import { ContainerChanges } from './container-changes.ts';
 import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
-import { ContainerNetworks } from './container-networks.ts';
 import { ContainerRecords } from './container-records.ts';
 import { ContainerRemoval } from './container-removal.ts';
 import { ContainerTrees } from './container-trees.ts';
@@ -58,6 +57,7 @@ import { Streams } from './streams.ts';
 import { Subpaths } from './subpaths.ts';
 import { Verifications } from './verifications.ts';
 import { VolumeMounts } from './volume-mounts.ts';
+import { VolumeUsers } from './volume-users.ts';
 import { Volumes } from './volumes.ts';
 import { Waiters } from './waiters.ts';
 
@@ -70,7 +70,7 @@ export interface EngineOptions {
   registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
     PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
-  networks: Pick<Networks, Exclude<keyof Networks, typeof Symbol.asyncDispose>>;
+  bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
@@ -120,6 +120,7 @@ export class Engine implements AsyncDisposable {
   readonly containers: Containers;
   readonly checkpoints: Checkpoints;
   readonly updates: ContainerUpdates;
+  readonly volumes: Volumes;
   readonly prunes: Prunes;
   readonly usage: DiskUsage;
   readonly stats: Stats;
@@ -151,6 +152,7 @@ export class Engine implements AsyncDisposable {
     this.containers = o.containers;
     this.checkpoints = o.checkpoints;
     this.updates = o.updates;
+    this.volumes = o.volumes;
     this.prunes = o.prunes;
     this.usage = o.usage;
     this.stats = o.stats;
@@ -164,7 +166,7 @@ export class Engine implements AsyncDisposable {
 
   /** Joins everything and settles what the last daemon left; afterwards exits are acted upon. */
   static async open(o: EngineOptions): Promise<Engine> {
-    const { store, runtime, networks, layers, dataRoot, fileJobs: jobs } = o;
+    const { store, runtime, bridge, layers, dataRoot, fileJobs: jobs } = o;
     await mkdir(dataRoot, { recursive: true, mode: 0o710 });
     for (const [name, mode] of places) await ensureDirectory(join(dataRoot, name), mode);
     const events = new Events();
@@ -204,7 +206,8 @@ export class Engine implements AsyncDisposable {
         ? undefined
         : await BaseStore.open({ dataRoot: o.deltaDataRoot, log: o.log('store') });
     const bases = new Bases({ images, shelf, second, log: o.log('images') });
-    const volumes = new Volumes({ store, dataRoot, events, log: o.log('volumes') });
+    const volumeUsers = new VolumeUsers(records);
+    const volumes = new Volumes({ store, dataRoot, users: volumeUsers, events, log: o.log('volumes') });
     const etc = new EtcFiles({ execRoot: o.execRoot, resolver: o.resolver, hostGateway: o.hostGateway });
     const host: HostLimits = {
       cpus: cpus(),
@@ -224,13 +227,12 @@ export class Engine implements AsyncDisposable {
       events,
       whyFlat: (name) => runtime.whyNotDeep(name),
     });
-    const containerNetworks = new ContainerNetworks({ networks, etc });
     const launcher = new Launcher({
       dataRoot,
       layers,
       shelf,
       runtime,
-      networks: containerNetworks,
+      bridge,
       etc,
       mounts,
       shm: new SharedMemory(o.execRoot),
@@ -252,6 +254,7 @@ export class Engine implements AsyncDisposable {
       shelf,
       volumes,
       volumeMounts,
+      volumeUsers,
       life,
       health,
       etc,
@@ -326,8 +329,9 @@ export class Engine implements AsyncDisposable {
       containers,
       checkpoints: new Checkpoints({ ...common, runtime, life }),
       updates: new ContainerUpdates({ records, life, runtime, events, host }),
-      prunes: new Prunes({ records, life, launcher, volumes, images, events, log }),
-      usage: new DiskUsage({ store, images, containers, volumes, records }),
+      volumes,
+      prunes: new Prunes({ records, life, launcher, volumes, volumeUsers, events, log }),
+      usage: new DiskUsage({ store, images, containers, volumes, volumeUsers, log }),
       commits: new Commits({
         records,
         images,
@@ -371,8 +375,8 @@ export class Engine implements AsyncDisposable {
         life,
         launcher,
         runtime,
-        networks,
-        containerNetworks,
+        bridge,
+        etc,
         shelf,
         volumes,
         mounts,

@@ -8,7 +8,7 @@ import { type BundleMount, bundleMounts, type PreparedMount } from './mounts.ts'
 import { checkPropagation } from './propagation.ts';
 import type { Subpaths } from './subpaths.ts';
 import { isUp, type VolumeMounts } from './volume-mounts.ts';
-import { LOCAL_DRIVER } from './volumes.ts';
+import { LOCAL_DRIVER } from './volume-options.ts';
 
 /** What the mounts of a container need outside of it: sources, mounted volumes, places within volumes. */
 export class MountSetup {

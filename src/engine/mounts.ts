@@ -5,7 +5,8 @@ import { isReadOnly } from './mount-modes.ts';
 import { checkMount, cleanPath, type ParsedBind, parseBind } from './mount-requests.ts';
 import type { FindContainer } from './namespaces.ts';
 import { tmpfsOptions, tmpfsText } from './tmpfs-options.ts';
-import { LOCAL_DRIVER, type Volumes, type VolumeWish } from './volumes.ts';
+import { LOCAL_DRIVER } from './volume-options.ts';
+import type { Volumes, VolumeWish } from './volumes.ts';
 import { borrowedMounts } from './volumes-from.ts';
 
 /** A mount as the OCI runtime spec has it. */

@@ -5,12 +5,13 @@ import type { Log } from '../lib/log.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
-import type { Images } from './images.ts';
 import type { Launcher } from './launcher.ts';
 import type { Life } from './life.ts';
 import { PruneRule } from './prune-rule.ts';
 import { writtenBytes } from './rootfs-marks.ts';
-import type { Volumes } from './volumes.ts';
+import { ANONYMOUS_LABEL, hasOptions } from './volume-options.ts';
+import type { VolumeUsers } from './volume-users.ts';
+import type { VolumeRecord, Volumes } from './volumes.ts';
 
 /** What a prune removed, by ID or name, and the bytes that this freed. */
 export interface PrunedObjects {
@@ -18,7 +19,7 @@ export interface PrunedObjects {
   freedBytes: number;
 }
 
-/** Removes containers and volumes that nobody uses. Images are pruned by {@link Images}. One prune of a kind at a time. */
+/** Removes containers and volumes that nobody uses. Images have a prune of their own. One prune of a kind at a time. */
 export class Prunes {
   readonly #o: PruneParts;
   readonly #running = new Set<string>();
@@ -50,24 +51,30 @@ export class Prunes {
     });
   }
 
-  /** Volumes that no container has: with `isAll` those with a name, too. */
-  async volumes(o: { filters: Filters; isAll?: boolean; signal?: AbortSignal }): Promise<PrunedObjects> {
-    const { records, volumes, images } = this.#o;
-    const rule = new PruneRule(o.filters, ['all']);
-    if (o.filters.has('until')) throw fail.badRequest("invalid filter 'until'");
-    const isAll = o.isAll === true || rule.flag('all', false);
+  /**
+   * Volumes that no container has, and whose files are here: those without a name, with the filter `all` the others too.
+   * Throws as {@link containers} does.
+   */
+  async volumes(o: { filters: Filters; signal?: AbortSignal }): Promise<PrunedObjects> {
+    const { volumes, volumeUsers, log } = this.#o;
     return this.#alone('volume', async (done) => {
-      for (const { name, isAnonymous, labels, createdAt } of await volumes.all()) {
+      const isAll = wantsAll(o.filters.get('all') ?? []);
+      if (o.filters.has('until')) throw fail.badRequest("invalid filter 'until'");
+      const rule = new PruneRule(o.filters, ['all']);
+      for (const volume of await volumes.all()) {
         if (o.signal?.aborted) break;
-        if ((!isAnonymous && !isAll) || !rule.passes(Date.parse(createdAt), labels)) continue;
-        // a container that is being made may have this volume and no record yet
-        await images.whileNoneIsTaken(async () => {
-          if (records.all().some(({ mounts }) => mounts.some((mount) => mount.name === name))) return;
+        const { name, labels, createdAt } = volume;
+        const isCandidate = (isAll || isAnonymous(volume)) && !hasOptions(volume);
+        if (!isCandidate || !rule.passes(Date.parse(createdAt), labels)) continue;
+        if (volumeUsers.of(name).length > 0) continue;
+        try {
           const bytes = await bytesUnder(volumes.pathOf(name));
-          await volumes.remove(name);
+          if (!(await volumes.removeUnused(name))) continue; // somebody has just got it
           done.removed.push(name);
           done.freedBytes += bytes;
-        });
+        } catch (err) {
+          log.warn({ volume: name, err }, 'could not prune a volume'); // the others can go all the same
+        }
       }
     });
   }
@@ -90,13 +97,29 @@ export class Prunes {
   }
 }
 
+function isAnonymous({ isAnonymous, labels }: VolumeRecord): boolean {
+  return isAnonymous || (labels !== null && Object.hasOwn(labels, ANONYMOUS_LABEL));
+}
+
+/** The filter `all`, a truth value in any of Go's forms. Throws 400. */
+function wantsAll(values: readonly string[]): boolean {
+  const [value = 'false'] = values;
+  if (values.length > 1)
+    throw fail.badRequest(`invalid filter 'all=[${values.join(' ')}]': only one value is expected`);
+  if (['1', 't', 'T', 'TRUE', 'true', 'True'].includes(value)) return true;
+  if (['0', 'f', 'F', 'FALSE', 'false', 'False'].includes(value)) return false;
+  throw fail.badRequest(
+    `invalid filter 'all': strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`,
+  );
+}
+
 /** What is pruned, and whoever may need it. */
 export interface PruneParts {
   records: ContainerRecords;
   life: Pick<Life, 'remove'>;
   launcher: Pick<Launcher, 'directoryOf'>;
-  volumes: Pick<Volumes, 'all' | 'pathOf' | 'remove'>;
-  images: Pick<Images, 'whileNoneIsTaken'>;
+  volumes: Pick<Volumes, 'all' | 'pathOf' | 'removeUnused'>;
+  volumeUsers: Pick<VolumeUsers, 'of'>;
   events: Events;
   log: Log;
 }

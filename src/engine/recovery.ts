@@ -3,16 +3,16 @@ import { join } from 'node:path';
 import { ensureDirectory, removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
-import type { LiveContainer, Networks } from '../network/networks.ts';
+import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import { recordsOf } from '../store/tables.ts';
-import type { ContainerNetworks } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
+import type { EtcFiles } from './etc-files.ts';
 import type { Images } from './images.ts';
-import type { Launcher } from './launcher.ts';
+import { connectedEndpoint, type Launcher, publishedPorts } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
@@ -57,7 +57,7 @@ export class Recovery {
 
   async #settleContainers(): Promise<void> {
     const { records } = this.#o;
-    const live: LiveContainer[] = [];
+    const endpoints: BridgeEndpoint[] = [];
     const ended: [ContainerRecord, ContainerExit][] = [];
     for (const record of records.all()) {
       if (isGoing(record)) continue;
@@ -70,10 +70,11 @@ export class Recovery {
           return;
         }
         if (alive.state.isHeld === true) await this.#o.life.freezer.release(record.id);
-        live.push(await this.#o.containerNetworks.liveOf(alive));
+        const endpoint = await this.#o.etc.endpointOf(record.id);
+        if (endpoint !== undefined) endpoints.push(endpoint);
       });
     }
-    await this.#o.networks.recover(live);
+    await this.#o.bridge.recover(endpoints);
     for (const [record, exit] of ended)
       await this.#each(record.id, () => this.#o.life.settleExit(record, exit));
     for (const record of records.all()) {
@@ -134,12 +135,16 @@ export class Recovery {
     const found = await this.#o.runtime.find(record.id);
     if (found === undefined || found.status === 'stopped' || found.status === 'created') return undefined;
     if (record.state.status === found.status && record.state.pid === found.pid) return record;
-    const { containerNetworks } = this.#o;
-    const { endpoints } = await containerNetworks.liveOf(record);
-    const { state } = record;
+    const { id, config, state } = record;
+    const endpoint = await this.#o.etc.endpointOf(id);
+    const [name = '', wanted] = Object.entries(record.endpoints)[0] ?? [];
+    const isConnected = endpoint !== undefined && wanted !== undefined;
     return this.#o.records.update({
       ...record,
-      ...(endpoints.length > 0 && containerNetworks.connectionsOf(record, endpoints)),
+      ...(isConnected && {
+        endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
+        ports: publishedPorts(config, endpoint),
+      }),
       state: {
         ...state,
         status: found.status,
@@ -206,8 +211,8 @@ export interface RecoveryParts {
   life: Life;
   launcher: Launcher;
   runtime: Pick<Runtime, 'find' | 'exitOf' | 'list'>;
-  networks: Pick<Networks, 'recover'>;
-  containerNetworks: Pick<ContainerNetworks, 'liveOf' | 'connectionsOf'>;
+  bridge: Pick<BridgeNetwork, 'recover'>;
+  etc: EtcFiles;
   shelf: LayerShelf;
   volumes: Volumes;
   mounts: Pick<MountSetup, 'recover'>;

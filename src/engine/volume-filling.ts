@@ -9,24 +9,36 @@ import { isDeclared, volumesToFill } from './mounts.ts';
 import { openSubpath } from './subpaths.ts';
 import type { VolumeMounts } from './volume-mounts.ts';
 import { deviceOf } from './volume-options.ts';
+import type { VolumeUsers } from './volume-users.ts';
 import { fillDirectory, isEmpty, type VolumeRecord, type Volumes, type VolumeWish } from './volumes.ts';
 
-/** The volumes of one container that is being made: those that are new, and what goes into those that are empty. */
+/**
+ * The volumes of one container that is being made: those that are new, and what goes into those that are empty. Nobody
+ * can remove them until {@link release}.
+ */
 export class VolumeFilling {
+  readonly #container: string;
   readonly #volumes: Volumes;
   readonly #mounts: Pick<VolumeMounts, 'hold' | 'letGo' | 'whileHeld'>;
+  readonly #users: Pick<VolumeUsers, 'release'>;
   readonly #launcher: Pick<Launcher, 'mount' | 'unmount'>;
   /** Of those without a name; they come to be with the container, or not at all. */
   readonly #prepared = new Map<string, VolumeRecord>();
   readonly #new = new Set<string>();
 
-  constructor(o: {
-    volumes: Volumes;
-    volumeMounts: Pick<VolumeMounts, 'hold' | 'letGo' | 'whileHeld'>;
-    launcher: Pick<Launcher, 'mount' | 'unmount'>;
-  }) {
+  constructor(
+    container: string,
+    o: {
+      volumes: Volumes;
+      volumeMounts: Pick<VolumeMounts, 'hold' | 'letGo' | 'whileHeld'>;
+      volumeUsers: Pick<VolumeUsers, 'release'>;
+      launcher: Pick<Launcher, 'mount' | 'unmount'>;
+    },
+  ) {
+    this.#container = container;
     this.#volumes = o.volumes;
     this.#mounts = o.volumeMounts;
+    this.#users = o.volumeUsers;
     this.#launcher = o.launcher;
   }
 
@@ -38,8 +50,15 @@ export class VolumeFilling {
       this.#new.add(volume.name);
       return volume;
     }
-    if ((await this.#volumes.find(name)) === undefined) this.#new.add(name);
-    return this.#volumes.ensure(name, wish);
+    const { record, isNew } = await this.#volumes.ensure(name, wish, { user: this.#container });
+    if (isNew) this.#new.add(name);
+    return record;
+  }
+
+  /** Volumes of other containers must not go with them. Throws 404 for one that just has. */
+  async borrow(points: readonly MountPoint[]): Promise<void> {
+    for (const { name, isBorrowed } of points)
+      if (name !== undefined && isBorrowed === true) await this.#volumes.claim(name, this.#container);
   }
 
   pathOf(name: string): string {
@@ -75,6 +94,11 @@ export class VolumeFilling {
   /** Of a container that does not come to be. */
   async discard(): Promise<void> {
     for (const volume of this.#prepared.values()) await this.#volumes.discard(volume);
+  }
+
+  /** The container has a record, which holds its volumes, or does not come to be. */
+  release(): void {
+    this.#users.release(this.#container);
   }
 
   async #fillOne({ name = '', request }: MountPoint, source: string): Promise<void> {

@@ -96,6 +96,7 @@ export function isUp({ state: { status } }: ContainerRecord): boolean {
 }
 
 function mountDevice({ type, device, options }: VolumeDevice, path: string): void {
+  if (device === '') throw new Error('missing device in volume options');
   const { flags, propagation, data } = parseMountOptions(options);
   const told = `${device}:${path}${flags === 0 ? '' : `, flags: 0x${flags.toString(16)}`}${data === '' ? '' : `, data: ${data}`}`;
   try {

@@ -1,55 +1,67 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fail } from '../errors.ts';
+import { fail, messageOf } from '../errors.ts';
 import { run } from '../host/exec.ts';
 import { isAbsence, removeTree, renameDurable, syncDirectory } from '../host/files.ts';
 import { syncFileSystem } from '../host/kernel.ts';
 import { unmountAll } from '../host/mounts.ts';
 import { newId } from '../lib/ids.ts';
+import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
 import type { Store } from '../store/store.ts';
-import type { Change, Table } from '../store/tables.ts';
+import { type Change, recordsOf, type Table } from '../store/tables.ts';
 import type { Events } from './events.ts';
-import { checkVolumeOptions } from './volume-options.ts';
+import type { Filters } from './filters.ts';
+import { selectVolumes } from './volume-filters.ts';
+import { ANONYMOUS_LABEL, checkVolumeName, checkVolumeOptions, LOCAL_DRIVER } from './volume-options.ts';
+import type { VolumeUsers } from './volume-users.ts';
 
 /** A volume of the `local` driver: a directory that outlives containers. */
 export interface VolumeRecord {
   name: string;
   createdAt: string;
-  /** Made for one container without a name, and removed with it if the client says so. */
+  /** Made without a name; if that was for a container, it is removed with it if the client says so. */
   isAnonymous: boolean;
-  labels: Record<string, string>;
-  options: Record<string, string>;
+  /** Null where the client gave none: it is told so, as by dockerd. */
+  labels: Record<string, string> | null;
+  options: Record<string, string> | null;
 }
 
-/** The only driver that there is. */
-export const LOCAL_DRIVER = 'local';
+/** A volume as clients see it. */
+export interface VolumeView {
+  record: VolumeRecord;
+  /** Where its files are. */
+  path: string;
+}
 
 /** What a volume is to be, if it is not there yet. */
 export interface VolumeWish {
   /** Empty for any. */
   driver?: string;
-  labels?: Record<string, string>;
+  labels?: Record<string, string> | null;
   /** Of the local driver: what is mounted there while a container has it. */
-  options?: Record<string, string>;
+  options?: Record<string, string> | null;
 }
 
-// dockerd: volume/local, volumeNameRegex
-const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
-
-/** The volumes on this host: `volumes/<name>/_data` under the data root. */
+/**
+ * The volumes on this host: `volumes/<name>/_data` under the data root. Whatever makes or removes one holds the lock of
+ * its name, and a volume that somebody uses is not removed: {@link VolumeUsers} knows.
+ */
 export class Volumes {
   readonly #store: Pick<Store, 'commit'>;
   readonly #table: Table<VolumeRecord>;
   readonly #root: string;
+  readonly #users: VolumeUsers;
   readonly #events: Events;
   readonly #log: Log;
+  readonly #locks = new Locks();
 
-  constructor(o: { store: Store; dataRoot: string; events: Events; log: Log }) {
+  constructor(o: { store: Store; dataRoot: string; users: VolumeUsers; events: Events; log: Log }) {
     this.#store = o.store;
     this.#table = o.store.table('volumes');
     this.#root = join(o.dataRoot, 'volumes');
+    this.#users = o.users;
     this.#events = o.events;
     this.#log = o.log;
   }
@@ -61,9 +73,7 @@ export class Volumes {
 
   /** All volumes, by name. */
   async all(): Promise<VolumeRecord[]> {
-    const records: VolumeRecord[] = [];
-    for await (const [, record] of this.#table.entries()) records.push(record);
-    return records;
+    return recordsOf(this.#table);
   }
 
   /** The volume of this name. */
@@ -71,22 +81,61 @@ export class Volumes {
     return this.#table.get(name);
   }
 
-  /** The volume of this name, made if it is not there. Throws 400 or 404 in dockerd's words. */
-  async ensure(wanted: string, wish: VolumeWish = {}): Promise<VolumeRecord> {
-    checkDriver(wanted, wish);
-    const known = await this.#table.get(wanted);
-    if (known !== undefined) return known;
-    checkName(wanted);
-    const record = await this.#make(wanted, wish, { isAnonymous: false });
-    await this.#store.commit([this.#table.put(wanted, record)]);
-    return record;
+  /** The volumes that pass, by name. Throws 400 for filters that make no sense. */
+  async list({ filters }: { filters: Filters }): Promise<VolumeView[]> {
+    const isUsed = (name: string) => this.#users.of(name).length > 0;
+    return selectVolumes(await this.all(), filters, isUsed).map((record) => this.#viewOf(record));
+  }
+
+  /** Throws 404. */
+  async inspect(name: string): Promise<VolumeView> {
+    const record = await this.#table.get(name);
+    if (record === undefined) throw fail.noSuchVolume(name);
+    return this.#viewOf(record);
+  }
+
+  /**
+   * Makes a volume; without a name it gets one, and is anonymous. One that is there is the answer as it is, whatever
+   * else was asked for. Throws 400 or 404 in dockerd's words.
+   */
+  async create(name: string, wish: VolumeWish = {}): Promise<VolumeView> {
+    if (name !== '') return this.#viewOf((await this.ensure(name, wish)).record);
+    const record = await this.prepare(wish);
+    await this.#store.commit(this.kept([record]));
+    this.#log.info({ volume: record.name }, 'volume created');
+    return this.#viewOf(record);
+  }
+
+  /**
+   * The volume of this name, made if it is not there. The container that it is for, if any, has it from now on. Throws
+   * as {@link create} does.
+   */
+  async ensure(
+    name: string,
+    wish: VolumeWish = {},
+    { user }: { user?: string } = {},
+  ): Promise<{ record: VolumeRecord; isNew: boolean }> {
+    await using _lock = await this.#locks.hold(name);
+    checkDriver(name, wish);
+    const known = await this.#table.get(name);
+    const record = known ?? (await this.#makeNamed(name, wish));
+    if (user !== undefined) this.#users.claim(user, name);
+    return { record, isNew: known === undefined };
+  }
+
+  /** A container that is being made gets a volume that is there. Throws 404. */
+  async claim(name: string, user: string): Promise<void> {
+    await using _lock = await this.#locks.hold(name);
+    if ((await this.#table.get(name)) === undefined) throw fail.noSuchVolume(name);
+    this.#users.claim(user, name);
   }
 
   /** A new volume without a name, for a container that is about to be: unless it is {@link kept} with it, a boot removes it. */
   async prepare(wish: VolumeWish = {}): Promise<VolumeRecord> {
     const name = newId();
     checkDriver(name, wish);
-    return this.#make(name, wish, { isAnonymous: true });
+    const labels = { ...wish.labels, [ANONYMOUS_LABEL]: '' };
+    return this.#make(name, { ...wish, labels }, { isAnonymous: true });
   }
 
   /** What a commit needs to keep prepared volumes. */
@@ -117,27 +166,69 @@ export class Volumes {
     await renameDurable(filling, target); // over an empty directory
   }
 
-  /** Removes a volume with its files; absent is fine. Whether it is in use is the caller's to know. */
-  async remove(name: string): Promise<void> {
-    if ((await this.#table.get(name)) === undefined) return;
+  /** Removes a volume with its files. Throws 404 unless `force`, 409 while a container has it, running or not. */
+  async remove(name: string, { force }: { force: boolean }): Promise<void> {
+    await using _lock = await this.#locks.hold(name);
+    const record = await this.#table.get(name);
+    if (record === undefined && force) return;
+    if (record === undefined) throw fail.noSuchVolume(name);
+    const users = this.#users.of(name);
+    if (users.length > 0) throw fail.volumeInUse(name, users);
+    await this.#erase(record);
+    this.#log.info({ volume: name }, 'volume removed');
+  }
+
+  /** As {@link remove}; false if it is not there, or somebody but one container has it. */
+  async removeUnused(name: string, { except }: { except?: string } = {}): Promise<boolean> {
+    await using _lock = await this.#locks.hold(name);
+    const record = await this.#table.get(name);
+    if (record === undefined || this.#users.of(name).some((user) => user !== except)) return false;
+    await this.#erase(record);
+    return true;
+  }
+
+  async #erase(record: VolumeRecord): Promise<void> {
+    const { name } = record;
     await unmountAll(this.pathOf(name)); // or what is mounted there would be removed
     // the record goes first: a crash in between leaves a directory without a name, which recover() sweeps
     await this.#store.commit([this.#table.remove(name)]);
-    await removeTree(join(this.#root, name));
+    try {
+      await removeTree(join(this.#root, name));
+    } catch (cause) {
+      await this.#store.commit([this.#table.put(name, record)]); // it can be looked into, and tried again
+      throw fail.host(
+        `remove ${name}: error removing volume path '${this.pathOf(name)}': ${messageOf(cause)}`,
+        cause,
+      );
+    }
     this.#events.emit('volume', 'destroy', name, { driver: LOCAL_DRIVER });
+  }
+
+  async #makeNamed(name: string, wish: VolumeWish): Promise<VolumeRecord> {
+    checkVolumeName(name);
+    const record = await this.#make(name, wish, { isAnonymous: false });
+    await this.#store.commit([this.#table.put(name, record)]);
+    this.#log.info({ volume: name }, 'volume created');
+    return record;
   }
 
   async #make(
     name: string,
-    { labels = {}, options = {} }: VolumeWish,
+    { labels = null, options = null }: VolumeWish,
     { isAnonymous }: { isAnonymous: boolean },
   ): Promise<VolumeRecord> {
-    checkVolumeOptions(name, options);
+    checkVolumeOptions(name, options ?? {});
+    const directory = join(this.#root, name);
+    await removeTree(directory); // what an earlier volume of this name could not take with it
     await mkdir(this.pathOf(name), { recursive: true });
-    await syncDirectory(join(this.#root, name));
+    await syncDirectory(directory);
     await syncDirectory(this.#root);
     this.#events.emit('volume', 'create', name, { driver: LOCAL_DRIVER });
     return { name, createdAt: nowText(), isAnonymous, labels, options };
+  }
+
+  #viewOf(record: VolumeRecord): VolumeView {
+    return { record, path: this.pathOf(record.name) };
   }
 
   /** Names of all anonymous volumes among these. */
@@ -172,7 +263,7 @@ export class Volumes {
     await unmountAll(this.pathOf(name)); // what it was to hold is not known any more
     const isData = o.mounted.has(name) || (o.adoptOrphans && !(await isEmpty(this.pathOf(name))));
     if (!isData) return removeTree(join(this.#root, name));
-    const record = { name, createdAt: nowText(), isAnonymous: false, labels: {}, options: {} };
+    const record = { name, createdAt: nowText(), isAnonymous: false, labels: null, options: null };
     await this.#store.commit([this.#table.put(name, record)]);
   }
 }
@@ -188,20 +279,6 @@ export async function fillDirectory(target: string, source: string): Promise<voi
 
 function checkDriver(name: string, { driver = '' }: VolumeWish): void {
   if (driver !== '' && driver !== LOCAL_DRIVER) throw fail.noVolumeDriver(name, driver);
-}
-
-function checkName(name: string): void {
-  if (name.length < 2)
-    throw fail.badVolume(
-      name,
-      'volume name is too short, names should be at least two alphanumeric characters',
-    );
-  if (!namePattern.test(name)) {
-    throw fail.badVolume(
-      name,
-      `${JSON.stringify(name)} includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path`,
-    );
-  }
 }
 
 export async function isEmpty(path: string): Promise<boolean> {

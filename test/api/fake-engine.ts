@@ -221,6 +221,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     processLists: { top: never },
     registries: { login: never, inspect: never, search: never },
     verifications: { verify: never },
+    volumes: { list: never, inspect: never, create: never, remove: never },
     prunes: { containers: never, volumes: never },
     usage: { measure: async () => ({}) },
     events: { subscribe: never },

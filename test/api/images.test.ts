@@ -13,7 +13,7 @@ const usage = {
   containers: [{ ...aView(aContainer()), sizes: { rwBytes: 5, rootBytes: 6 } }],
   volumes: [
     {
-      record: { name: 'v', createdAt: '2026-01-01T00:00:00Z', labels: {}, options: { o: 'x' } },
+      record: { name: 'v', createdAt: '2026-01-01T00:00:00Z', labels: null, options: { o: 'x' } },
       path: '/v/_data',
       sizeBytes: 7,
       users: 1,
@@ -74,8 +74,8 @@ test('prunes tell what went, null for nothing; volumes by version', async (t) =>
     },
     prunes: {
       containers: async () => ({ removed: [], freedBytes: 0 }),
-      volumes: async ({ isAll }: { isAll: boolean }) => {
-        asked.push(isAll);
+      volumes: async ({ filters }: { filters: ReadonlyMap<string, readonly string[]> }) => {
+        asked.push(filters.get('all')?.join());
         return { removed: ['v'], freedBytes: 3 };
       },
     },
@@ -89,7 +89,10 @@ test('prunes tell what went, null for nothing; volumes by version', async (t) =>
   assert.deepEqual(await prune('/containers'), { ContainersDeleted: null, SpaceReclaimed: 0 });
   assert.deepEqual(await prune('/v1.42/volumes'), { VolumesDeleted: ['v'], SpaceReclaimed: 3 });
   await prune('/v1.41/volumes');
-  assert.deepEqual(asked, [false, true]);
+  const none = encodeURIComponent('{"all":["0"]}');
+  await prune(`/v1.45/volumes`);
+  await w.call(`POST /v1.41/volumes/prune?filters=${none}`);
+  assert.deepEqual(asked, [undefined, 'true', undefined, '0,true']);
   assert.deepEqual(await prune('/networks'), { NetworksDeleted: null });
   assert.deepEqual(await prune('/build'), { CachesDeleted: null, SpaceReclaimed: 0 });
   const all = encodeURIComponent('{"all":["1"]}');

@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -10,8 +9,7 @@ import type { LayerOnDisk, Layers, StagedLayer, Verdict } from '../../src/layers
 import { digestOf } from '../../src/lib/digest.ts';
 import { withResolvers } from '../../src/lib/promises.ts';
 import { nowText } from '../../src/lib/time.ts';
-import type { Endpoint, EndpointRequest, IpamConfig, NetworkSpec } from '../../src/network/model.ts';
-import type { LiveContainer, Networks } from '../../src/network/networks.ts';
+import type { BridgeEndpoint, BridgeNetwork, ConnectRequest } from '../../src/network/bridge.ts';
 import { Attachment } from '../../src/runtime/attach.ts';
 import type { ExecProcess, ExecSpec, RunningExec } from '../../src/runtime/exec.ts';
 import type { ProbeLimits, ProbeResult } from '../../src/runtime/probe.ts';
@@ -42,7 +40,7 @@ export class FakeKernel {
   readonly mounts = new Set<string>();
   /** What each of them is, or was last, made of. */
   readonly lowers = new Map<string, readonly string[]>();
-  readonly links = new Map<string, Endpoint>();
+  readonly links = new Map<string, BridgeEndpoint>();
   readonly layers = new Map<string, PublishedLayer>();
   /** Directories of layers that are not what they were. */
   readonly damaged = new Set<string>();
@@ -468,58 +466,34 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
 }
 
 /** Plugs containers into nothing. What it was told it forgets with the daemon; the links it made stay. */
-export class FakeNetworks implements Pick<Networks, Exclude<keyof Networks, typeof Symbol.asyncDispose>> {
+export class FakeBridge implements Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'> {
   failure: Error | undefined;
-  readonly hostGateway = '172.17.0.1';
-  readonly defaultBridge: NetworkSpec = {
-    id: 'b'.repeat(64),
-    name: 'bridge',
-    driver: 'bridge',
-    isIpv6: false,
-    isInternal: false,
-    ipam: [{ subnet: '172.17.0.0/16', gateway: '172.17.0.1' }],
-    options: {},
-  };
   readonly #kernel: FakeKernel;
   readonly #effect: Effect;
-  readonly #known = new Map<string, Endpoint>();
+  readonly #known = new Map<string, BridgeEndpoint>();
 
   constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
     this.#kernel = kernel;
     this.#effect = effect;
   }
 
-  async settle(): Promise<IpamConfig[]> {
-    assert.fail('nothing here makes networks');
-  }
-
-  forget(): void {}
-
-  async add(): Promise<void> {}
-
-  async remove(): Promise<void> {}
-
-  async connect({ networkId, containerId, ports }: EndpointRequest): Promise<Endpoint> {
-    return this.#effect('networks.connect', () => {
+  async connect({ containerId, ports }: ConnectRequest): Promise<BridgeEndpoint> {
+    return this.#effect('bridge.connect', () => {
       if (this.failure !== undefined) throw this.failure;
-      const endpoint: Endpoint = {
-        networkId,
+      const endpoint: BridgeEndpoint = {
         containerId,
         ipAddress: `172.17.0.${2 + this.#kernel.links.size}`,
         prefixLength: 16,
         gateway: '172.17.0.1',
-        ipv6Address: '',
-        ipv6PrefixLength: 0,
-        ipv6Gateway: '',
         macAddress: '02:42:ac:11:00:02',
         endpointId: 'e'.repeat(64),
+        networkId: 'b'.repeat(64),
         ports: ports.map(({ containerPort, protocol, hostIp, hostPort }) => ({
           containerPort,
           protocol,
           hostIp: hostIp || '0.0.0.0',
           hostPort: hostPort || 49153,
         })),
-        interfaceName: 'eth0',
         hostInterface: `veth${containerId.slice(0, 8)}`,
       };
       this.#known.set(containerId, endpoint);
@@ -528,24 +502,15 @@ export class FakeNetworks implements Pick<Networks, Exclude<keyof Networks, type
     });
   }
 
-  async disconnect(_networkId: string, containerId: string): Promise<void> {
-    await this.disconnectAll(containerId);
-  }
-
-  async disconnectAll(containerId: string): Promise<void> {
+  async disconnect(containerId: string): Promise<void> {
     if (!this.#known.delete(containerId)) return;
-    await this.#effect('networks.disconnect', () => this.#kernel.links.delete(containerId));
+    await this.#effect('bridge.disconnect', () => this.#kernel.links.delete(containerId));
   }
 
-  endpointsOf(containerId: string): Endpoint[] {
-    const endpoint = this.#known.get(containerId);
-    return endpoint === undefined ? [] : [endpoint];
-  }
-
-  async recover(live: readonly LiveContainer[]): Promise<void> {
-    await this.#effect('networks.recover', () => {
+  async recover(live: readonly BridgeEndpoint[]): Promise<void> {
+    await this.#effect('bridge.recover', () => {
       this.#kernel.links.clear();
-      for (const endpoint of live.flatMap(({ endpoints }) => endpoints)) {
+      for (const endpoint of live) {
         this.#known.set(endpoint.containerId, endpoint);
         this.#kernel.links.set(endpoint.containerId, endpoint);
       }

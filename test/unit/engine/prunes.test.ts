@@ -56,7 +56,11 @@ test('volumes that no container has go: anonymous ones, or all', async () => {
   await assert.rejects(prunes.volumes({ filters: filters({ until: ['1h'] }) }), { status: 400 });
   await assert.rejects(prunes.volumes({ filters: filters({ all: ['x'] }) }), {
     status: 400,
-    message: "invalid filter 'all=[x]'",
+    message: 'invalid filter \'all\': strconv.ParseBool: parsing "x": invalid syntax',
+  });
+  await assert.rejects(prunes.volumes({ filters: filters({ all: ['1', '0'] }) }), {
+    status: 400,
+    message: "invalid filter 'all=[1 0]': only one value is expected",
   });
   await world.assertSettled('after the prunes');
 });
@@ -66,13 +70,23 @@ test('a volume of a container that is being made stays', async () => {
   await using _ = world;
   await world.create('old', { hostConfig: { binds: ['shared:/data'] } });
   await world.engine.containers.remove('old', { force: false, withVolumes: false });
-  const [id, { removed }] = await Promise.all([
-    world.create('new', { hostConfig: { binds: ['shared:/data'] } }),
-    prunes.volumes({ filters: none, isAll: true }),
-  ]);
-  assert.ok(id);
-  assert.deepEqual(removed, []);
+  const { layers } = world.life;
+  const mountRootfs = layers.mountRootfs.bind(layers);
+  const seen: unknown[] = [];
+  layers.mountRootfs = async (o) => {
+    // it has its volumes by now, and no record
+    seen.push((await prunes.volumes({ filters: filters({ all: ['1'] }) })).removed);
+    const told = await world.engine.volumes.remove('shared', { force: true }).catch((cause) => cause);
+    seen.push([told.status, told.message.replace(/[0-9a-f]{64}/, 'ID')]);
+    return mountRootfs(o);
+  };
+  await world.create('new', { hostConfig: { binds: ['shared:/data'] } });
+  assert.deepEqual(seen, [[], [409, 'remove shared: volume is in use - [ID]']]);
+  layers.mountRootfs = mountRootfs;
   await world.assertSettled('after both');
+  await world.engine.containers.remove('new', { force: false, withVolumes: true });
+  assert.deepEqual((await prunes.volumes({ filters: filters({ all: ['1'] }) })).removed, ['shared']);
+  await world.assertSettled('after the container');
 });
 
 test('one prune of a kind at a time', async () => {

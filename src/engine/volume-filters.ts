@@ -1,0 +1,44 @@
+import { fail } from '../errors.ts';
+import { type Filters, hasLabels, passes } from './filters.ts';
+import { LOCAL_DRIVER } from './volume-options.ts';
+
+const known = ['dangling', 'driver', 'label', 'name'];
+
+/** The volumes that a list shows. Throws 400 in dockerd's words for filters that make no sense. */
+export function selectVolumes<T extends { name: string; labels: Record<string, string> | null }>(
+  all: readonly T[],
+  filters: Filters,
+  isUsed: (name: string) => boolean,
+): T[] {
+  for (const key of filters.keys())
+    if (!known.includes(key)) throw fail.badRequest(`invalid filter '${key}'`);
+  const isDangling = danglingOf(filters);
+  return all.filter(
+    ({ name, labels }) =>
+      passes(filters, 'driver', (wanted) => wanted === LOCAL_DRIVER) &&
+      passes(filters, 'name', (wanted) => nameMatches(name, wanted)) &&
+      hasLabels(filters, labels) &&
+      (isDangling === undefined || isDangling !== isUsed(name)),
+  );
+}
+
+function danglingOf(filters: Filters): boolean | undefined {
+  const values = filters.get('dangling');
+  if (values === undefined) return undefined;
+  if (values.length === 0) throw fail.badRequest("invalid filter 'dangling'");
+  const [isTrue, isFalse] = [
+    ['1', 'true'],
+    ['0', 'false'],
+  ].map((words) => words.some((word) => values.includes(word)));
+  if (isTrue === isFalse) throw fail.badRequest(`invalid filter 'dangling=[${values.join(' ')}]'`);
+  return isTrue;
+}
+
+/** dockerd matches a regular expression anywhere in the name; what is none counts as plain text. */
+function nameMatches(name: string, wanted: string): boolean {
+  try {
+    return name === wanted || new RegExp(wanted).test(name);
+  } catch {
+    return false;
+  }
+}
