@@ -82,6 +82,16 @@ export interface Config {
   /** The bridge's address and prefix length; undefined lets the network choose. */
   readonly bip: string | undefined;
   readonly fixedCidr: string | undefined;
+  readonly defaultGateway: string | undefined;
+  /** Of the default bridge. */
+  readonly ipv6: boolean;
+  readonly bip6: string | undefined;
+  readonly fixedCidrV6: string | undefined;
+  readonly defaultGatewayV6: string | undefined;
+  /** Where networks without a subnet lie; empty for dockerd's list. */
+  readonly addressPools: readonly { readonly base: string; readonly size: number }[];
+  /** By driver. */
+  readonly defaultNetworkOptions: Readonly<Record<string, Readonly<Record<string, string>>>>;
   readonly mtu: number;
   readonly icc: boolean;
   readonly ipMasq: boolean;
@@ -169,9 +179,7 @@ function derive(keys: DaemonKeys, warnings: string[], machine: () => Machine, en
     cgroupParent: keys['cgroup-parent'],
     ...containerDefaultsOf(keys),
     logs: logsOf(keys, board),
-    bridge: keys.bridge,
-    bip: keys.bip,
-    fixedCidr: keys['fixed-cidr'],
+    ...bridgeOf(keys),
     mtu: keys.mtu,
     icc: keys.icc,
     ipMasq: keys['ip-masq'],
@@ -224,6 +232,30 @@ function containerDefaultsOf(keys: DaemonKeys) {
     })),
     seccompProfile: keys['seccomp-profile'] || 'builtin',
     cdiDirectories: keys['cdi-spec-dirs'],
+  };
+}
+
+/** The default bridge, and what all networks share. */
+function bridgeOf(keys: DaemonKeys) {
+  const { bridge, bip, ipv6, bip6 } = keys;
+  const pools = keys['default-address-pools'];
+  const fixedCidrV6 = keys['fixed-cidr-v6'];
+  if (
+    ipv6 &&
+    fixedCidrV6 === undefined &&
+    bip6 === undefined &&
+    !pools.some(({ base }) => base.includes(':'))
+  )
+    throw fail.config(
+      'ipv6: IPv6 is enabled for the default bridge, but no subnet is configured. Specify an IPv6 subnet using --fixed-cidr-v6',
+    );
+  return {
+    ...{ bridge, bip, ipv6, bip6, fixedCidrV6 },
+    fixedCidr: keys['fixed-cidr'],
+    defaultGateway: keys['default-gateway'],
+    defaultGatewayV6: keys['default-gateway-v6'],
+    addressPools: pools,
+    defaultNetworkOptions: keys['default-network-opts'],
   };
 }
 

@@ -126,6 +126,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       defaultRuntime: runtime.defaultName,
       insecureRegistries: config.insecureRegistries,
       mirrors: config.registryMirrors,
+      addressPools: config.addressPools,
       proxies: config.proxies,
       commit: config.release.commit,
       builtAt: config.release.builtAt,

@@ -34,6 +34,13 @@ export const address = says((value) => (isIP(value) > 0 ? undefined : 'must be a
 export const ipv4Network = says((value) =>
   isNetwork(value, 4) ? undefined : 'must be an IPv4 address and prefix length, such as 172.17.0.1/16',
 );
+export const ipv6Network = says((value) =>
+  isNetwork(value, 6) ? undefined : 'must be an IPv6 address and prefix length, such as fd00:1::/64',
+);
+export const ipv4Address = says((value) => (isIP(value) === 4 ? undefined : 'must be an IPv4 address'));
+export const ipv6Address = says((value) =>
+  isIP(value) === 6 && !value.includes('%') ? undefined : 'must be an IPv6 address',
+);
 export const interfaceName = says((value) =>
   /^[a-zA-Z0-9_.-]{1,15}$/.test(value) && value !== 'none'
     ? undefined
@@ -104,6 +111,36 @@ export const logOptions = z.record(z.string(), text('an option of the log driver
   error: 'must be an object of texts',
 });
 
+/** `default-address-pools`. */
+export const addressPools = z.array(
+  z
+    .strictObject(
+      {
+        base: text('a network').check(
+          says((value) => (isNetwork(value) ? undefined : 'must be a network, such as 10.8.0.0/16')),
+        ),
+        size: whole(1, 128),
+      },
+      { error: 'must be an object with "base" and "size"' },
+    )
+    .check((payload) => {
+      const { base, size } = payload.value;
+      const least = Number(base.slice(base.indexOf('/') + 1));
+      const most = isIP(base.slice(0, base.indexOf('/'))) === 4 ? 32 : 128;
+      if (size >= least && size <= most) return;
+      const message = `must be from ${least} to ${most}`;
+      payload.issues.push({ code: 'custom', message, path: ['size'], input: payload.value });
+    }),
+  { error: 'must be a list of address pools' },
+);
+
+/** `default-network-opts`; whether a driver has the option is for the driver to say. */
+export const networkOptions = z.record(
+  z.string(),
+  z.record(z.string(), text('an option of the driver'), { error: 'must be an object of texts' }),
+  { error: 'must be an object of drivers' },
+);
+
 // go-units, ulimit.go
 const ulimitNames =
   'core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack'.split(
@@ -131,9 +168,9 @@ export const ulimits = z
   });
 
 /** True for `10.0.0.0/8`, or `fd00::/8` where IPv6 will do. */
-function isNetwork(value: string, family?: 4): boolean {
+function isNetwork(value: string, family?: 4 | 6): boolean {
   const [base = '', prefix = '', more] = value.split('/');
   const version = isIP(base);
-  if (version === 0 || more !== undefined || !/^\d{1,3}$/.test(prefix)) return false;
+  if (version === 0 || base.includes('%') || more !== undefined || !/^\d{1,3}$/.test(prefix)) return false;
   return Number(prefix) <= (version === 4 ? 32 : 128) && (family === undefined || family === version);
 }

@@ -7,6 +7,8 @@ export interface KeyFacts extends Omit<Option, 'name'> {
   readonly flag: string;
   /** Of flags that take `NAME=VALUE` and become an object: what VALUE stands for. */
   readonly entryOf?: (value: string) => unknown;
+  /** Of flags whose texts are written otherwise in the file. */
+  readonly fromTexts?: (texts: readonly string[]) => unknown;
   readonly unit?: string;
   /** Where the default is no constant: what it follows from. */
   readonly fallback?: string;

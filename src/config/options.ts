@@ -57,7 +57,8 @@ function keyOf(name: KeyName, schema: z.core.$ZodType): Key {
 
 function shownDefault(value: unknown): string {
   if (value === undefined || value === false) return '';
-  return Array.isArray(value) ? value.join(', ') : String(value);
+  if (Array.isArray(value)) return value.join(', ');
+  return typeof value === 'object' ? '' : String(value);
 }
 
 /** Every flag that the daemon understands: ours, the ones that are no keys, and dockerd's that do nothing here. */
@@ -75,7 +76,8 @@ export function optionOf({ facts, defaultText }: Key): Option {
 
 /** The value of a key that its flag stands for, still to be checked by the schema. */
 export function keyValueOf({ facts, isNumber }: Key, given: OptionValue): unknown {
-  const { entryOf, flag, argument } = facts;
+  const { entryOf, fromTexts, flag, argument } = facts;
+  if (fromTexts !== undefined && Array.isArray(given)) return fromTexts(given);
   if (entryOf !== undefined && Array.isArray(given)) {
     return Object.fromEntries(
       given.map((text: string) => {

@@ -2,12 +2,9 @@ import * as z from 'zod/mini';
 import { logDrivers } from '../lib/log-options.ts';
 import {
   absolute,
-  address,
   cgroupPath,
   choice,
   host,
-  interfaceName,
-  ipv4Network,
   label,
   logOptions,
   mirror,
@@ -22,6 +19,7 @@ import {
 } from './checks.ts';
 import { containerKeys } from './container-keys.ts';
 import { keyFacts } from './key-facts.ts';
+import { networkKeys } from './network-keys.ts';
 
 /** The versions of the Engine API that the daemon can claim to be at most. */
 export const ceilings = ['1.39', '1.40', '1.41', '1.42', '1.43', '1.44', '1.45'] as const;
@@ -282,77 +280,7 @@ export const sections = {
     }),
   },
   Network: {
-    bridge: z._default(text('a name').check(interfaceName), 'skerry0').register(keyFacts, {
-      flag: 'bridge',
-      short: 'b',
-      takes: 'value',
-      argument: 'NAME',
-      about: 'Interface of the default bridge network',
-    }),
-    bip: z.optional(text('a network').check(ipv4Network)).register(keyFacts, {
-      flag: 'bip',
-      takes: 'value',
-      argument: 'ADDRESS/PREFIX',
-      fallback: 'the first private network that is free',
-      about: "The bridge's own address and its network",
-    }),
-    'fixed-cidr': z.optional(text('a network').check(ipv4Network)).register(keyFacts, {
-      flag: 'fixed-cidr',
-      takes: 'value',
-      argument: 'ADDRESS/PREFIX',
-      fallback: "the bridge's whole network",
-      about: "Part of the bridge's network that containers get addresses from",
-    }),
-    mtu: z._default(whole(68, 65535), 1500).register(keyFacts, {
-      flag: 'mtu',
-      takes: 'value',
-      argument: 'BYTES',
-      unit: 'bytes',
-      about: "Largest packet on containers' interfaces",
-    }),
-    icc: z._default(toggle, true).register(keyFacts, {
-      flag: 'icc',
-      takes: 'switch',
-      about: 'Containers on the default bridge may talk to each other',
-    }),
-    'ip-masq': z._default(toggle, true).register(keyFacts, {
-      flag: 'ip-masq',
-      takes: 'switch',
-      about: "Containers reach other hosts under this host's address",
-    }),
-    'ip-forward': z._default(toggle, true).register(keyFacts, {
-      flag: 'ip-forward',
-      takes: 'switch',
-      about: 'Turn net.ipv4.ip_forward on',
-    }),
-    'host-gateway-ip': z.optional(text('an address').check(address)).register(keyFacts, {
-      flag: 'host-gateway-ip',
-      takes: 'value',
-      argument: 'ADDRESS',
-      fallback: "the bridge's own address",
-      about: 'What host-gateway stands for in --add-host',
-    }),
-    dns: z._default(texts('addresses', address), []).register(keyFacts, {
-      flag: 'dns',
-      takes: 'values',
-      argument: 'ADDRESS',
-      fallback: "the host's",
-      about: 'Name server for containers',
-    }),
-    'dns-search': z._default(texts('domains'), []).register(keyFacts, {
-      flag: 'dns-search',
-      takes: 'values',
-      argument: 'DOMAIN',
-      fallback: "the host's",
-      about: 'Search domain for containers',
-    }),
-    'dns-opts': z._default(texts('options'), []).register(keyFacts, {
-      flag: 'dns-opt',
-      takes: 'values',
-      argument: 'OPTION',
-      fallback: "the host's",
-      about: 'Resolver option for containers, such as ndots:1',
-    }),
+    ...networkKeys,
   },
 } as const;
 

@@ -41,6 +41,8 @@ export interface SystemFacts {
   /** Host, host:port or CIDR. */
   insecureRegistries: readonly string[];
   mirrors: readonly string[];
+  /** Where networks without a subnet lie; empty if that is as usual. */
+  addressPools: readonly { base: string; size: number }[];
   proxies: ProxySettings;
   commit: string;
   builtAt: string;
@@ -150,7 +152,7 @@ export class System {
         insecureHosts: facts.insecureRegistries.filter((name) => !name.includes('/')),
         mirrors: facts.mirrors,
       },
-      addressPools: [],
+      addressPools: facts.addressPools,
       warnings: [
         ...facts.warnings,
         ...limitWarnings(limits),

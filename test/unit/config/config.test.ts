@@ -148,6 +148,50 @@ test('every key can be set by flag and by file, to the same effect', () => {
     [['--bip', '10.1.0.1/24'], { bip: '10.1.0.1/24' }, (c) => c.bip, '10.1.0.1/24'],
     [['--fixed-cidr', '10.1.0.0/25'], { 'fixed-cidr': '10.1.0.0/25' }, (c) => c.fixedCidr, '10.1.0.0/25'],
     [
+      ['--ipv6', '--fixed-cidr-v6', 'fd00::/64'],
+      { ipv6: true, 'fixed-cidr-v6': 'fd00::/64' },
+      (c) => [c.ipv6, c.fixedCidrV6],
+      [true, 'fd00::/64'],
+    ],
+    [['--bip6', 'fd00::1/64'], { bip6: 'fd00::1/64' }, (c) => c.bip6, 'fd00::1/64'],
+    [
+      ['--default-gateway', '10.1.0.9'],
+      { 'default-gateway': '10.1.0.9' },
+      (c) => c.defaultGateway,
+      '10.1.0.9',
+    ],
+    [
+      ['--default-gateway-v6', 'fd00::9'],
+      { 'default-gateway-v6': 'fd00::9' },
+      (c) => c.defaultGatewayV6,
+      'fd00::9',
+    ],
+    [
+      ['--default-address-pool', 'base=10.8.0.0/16,size=24', '--default-address-pool=Base=fd00::/8,size=64'],
+      {
+        'default-address-pools': [
+          { base: '10.8.0.0/16', size: 24 },
+          { base: 'fd00::/8', size: 64 },
+        ],
+      },
+      (c) => c.addressPools.map(({ base, size }) => [base, size]),
+      [
+        ['10.8.0.0/16', 24],
+        ['fd00::/8', 64],
+      ],
+    ],
+    [
+      [
+        '--default-network-opt',
+        'bridge=a.b=1=2',
+        '--default-network-opt=bridge=c=',
+        '--default-network-opt=macvlan=parent=eth0',
+      ],
+      { 'default-network-opts': { bridge: { 'a.b': '1=2', c: '' }, macvlan: { parent: 'eth0' } } },
+      (c) => c.defaultNetworkOptions,
+      { bridge: { 'a.b': '1=2', c: '' }, macvlan: { parent: 'eth0' } },
+    ],
+    [
       ['--host-gateway-ip', '10.0.0.1'],
       { 'host-gateway-ip': '10.0.0.1' },
       (c) => c.hostGatewayIp,
@@ -359,6 +403,35 @@ test('limits of processes that make none are refused', () => {
   );
   assert.match(refused({ nofile: {} }), /nofile.Soft: is missing/);
   assert.match(refusalOf(['--default-ulimit', 'nofile=many'], {}), /must be a whole number/);
+});
+
+test('address pools and network options that make no sense are refused', () => {
+  const refused = (entry: object) => refusalOf([], { 'default-address-pools': [entry] });
+  assert.match(refused({ base: '10.0.0.0', size: 24 }), /pools.0.base: must be a network/);
+  assert.match(refused({ base: '10.0.0.0/16', size: 8 }), /pools.0.size: must be from 16 to 32 \(is 8\)/);
+  assert.match(refused({ base: 'fd00::/64', size: 129 }), /whole number from 1 to 128/);
+  assert.match(refused({ base: '10.0.0.0/16' }), /pools.0.size: is missing/);
+  assert.match(refused({ base: '10.0.0.0/16', size: 24, more: 1 }), /pools.0.more: is not a known key/);
+  const flag = (text: string) => refusalOf(['--default-address-pool', text]);
+  assert.match(flag('10.0.0.0/16'), /invalid field '10.0.0.0\/16' must be a key=value pair/);
+  assert.match(flag('base=10.0.0.0/16,size=many'), /must be a whole number/);
+  assert.match(flag('base=10.0.0.0/16,sice=24'), /size is missing|sice is not a known key/);
+  assert.match(refusalOf(['--default-network-opt', 'bridge=mtu']), /should be root-key=key=value/);
+  assert.match(
+    refusalOf([], { 'default-network-opts': { bridge: { mtu: 1 } } }),
+    /must be an option of the driver/,
+  );
+  assert.match(refusalOf(['--default-gateway', 'fd00::1']), /must be an IPv4 address/);
+  assert.match(refusalOf(['--fixed-cidr-v6', '10.0.0.0/8']), /must be an IPv6 address and prefix length/);
+});
+
+test('IPv6 on the default bridge needs a network of its own', () => {
+  assert.match(
+    refusalOf(['--ipv6']),
+    /no subnet is configured. Specify an IPv6 subnet using --fixed-cidr-v6/,
+  );
+  assert.ok(configOf(['--ipv6', '--default-address-pool', 'base=fd00::/48,size=64']).ipv6);
+  assert.ok(configOf(['--ipv6', '--bip6', 'fd00::1/64']).ipv6);
 });
 
 test('--help, --version and --validate print and do not run', () => {
