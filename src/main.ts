@@ -20,7 +20,7 @@ import { Layers } from './layers/layers.ts';
 import { Disposal } from './lib/disposal.ts';
 import type { Log } from './lib/log.ts';
 import { withResolvers } from './lib/promises.ts';
-import { BridgeNetwork } from './network/bridge.ts';
+import { Networks } from './network/networks.ts';
 import { Registry } from './registry/registry.ts';
 import { Runtime } from './runtime/runtime.ts';
 import { readSeccomp } from './runtime/seccomp.ts';
@@ -59,8 +59,8 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
   const runtime = disposal.use(
     await Runtime.open({ execRoot, runtimes, defaultRuntime, cgroups, log: logOf('runtime') }),
   );
-  const bridge = disposal.use(
-    await BridgeNetwork.open({
+  const networks = disposal.use(
+    await Networks.open({
       name: config.bridge,
       ...(config.bip !== undefined && { bip: config.bip }),
       ...(config.fixedCidr !== undefined && { fixedCidr: config.fixedCidr }),
@@ -80,11 +80,11 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       fileJobs: new FileJobs({ childPath }),
       registry,
       runtime,
-      bridge,
+      networks,
       dataRoot,
       execRoot,
       resolver: { dns, dnsSearch, dnsOptions },
-      hostGateway: config.hostGatewayIp ?? bridge.gateway,
+      hostGateway: config.hostGatewayIp ?? networks.hostGateway,
       limits,
       release: config.release.version,
       parallelDownloads: config.maxConcurrentDownloads,

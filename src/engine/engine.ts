@@ -8,7 +8,7 @@ import type { FileJobs } from '../layers/file-jobs.ts';
 import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
 import type { Log } from '../lib/log.ts';
-import type { BridgeNetwork } from '../network/bridge.ts';
+import type { Networks } from '../network/networks.ts';
 import type { ResolverWishes } from '../network/resolver.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -23,6 +23,7 @@ import { ContainerChanges } from './container-changes.ts';
 import type { ContainerDefaults, HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
+import { ContainerNetworks } from './container-networks.ts';
 import { ContainerRecords } from './container-records.ts';
 import { ContainerRemoval } from './container-removal.ts';
 import { ContainerTrees } from './container-trees.ts';
@@ -70,7 +71,7 @@ export interface EngineOptions {
   registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
     PushRegistry;
   runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
-  bridge: Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'>;
+  networks: Pick<Networks, Exclude<keyof Networks, typeof Symbol.asyncDispose>>;
   dataRoot: string;
   execRoot: string;
   resolver: ResolverWishes;
@@ -166,7 +167,7 @@ export class Engine implements AsyncDisposable {
 
   /** Joins everything and settles what the last daemon left; afterwards exits are acted upon. */
   static async open(o: EngineOptions): Promise<Engine> {
-    const { store, runtime, bridge, layers, dataRoot, fileJobs: jobs } = o;
+    const { store, runtime, networks, layers, dataRoot, fileJobs: jobs } = o;
     await mkdir(dataRoot, { recursive: true, mode: 0o710 });
     for (const [name, mode] of places) await ensureDirectory(join(dataRoot, name), mode);
     const events = new Events();
@@ -227,12 +228,13 @@ export class Engine implements AsyncDisposable {
       events,
       whyFlat: (name) => runtime.whyNotDeep(name),
     });
+    const containerNetworks = new ContainerNetworks({ networks, etc });
     const launcher = new Launcher({
       dataRoot,
       layers,
       shelf,
       runtime,
-      bridge,
+      networks: containerNetworks,
       etc,
       mounts,
       shm: new SharedMemory(o.execRoot),
@@ -375,8 +377,8 @@ export class Engine implements AsyncDisposable {
         life,
         launcher,
         runtime,
-        bridge,
-        etc,
+        networks,
+        containerNetworks,
         shelf,
         volumes,
         mounts,

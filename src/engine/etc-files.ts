@@ -1,8 +1,8 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readIfThere } from '../host/files.ts';
-import type { BridgeEndpoint } from '../network/bridge.ts';
 import { hostsFile } from '../network/hosts.ts';
+import type { Endpoint } from '../network/model.ts';
 import { hostResolvConf, type ResolverWishes, resolvConf } from '../network/resolver.ts';
 import type { ContainerRecord } from './model.ts';
 import type { BundleMount } from './mounts.ts';
@@ -47,19 +47,24 @@ export class EtcFiles {
     await writeFile(paths.hosts, this.#hostsOf(record, { ...(hostText !== undefined && { hostText }) }));
   }
 
-  /** Adds the address. In place: the file is bind-mounted, a new inode would not be seen inside. */
-  async writeAddress(record: ContainerRecord, endpoint: BridgeEndpoint): Promise<void> {
-    const { ipAddress } = endpoint;
-    await writeFile(this.pathsOf(record.id).hosts, this.#hostsOf(record, { ipAddress }));
-    await writeFile(join(this.#root, record.id, 'endpoint.json'), JSON.stringify(endpoint));
+  /** Adds the addresses. In place: the file is bind-mounted, a new inode would not be seen inside. */
+  async writeEndpoints(record: ContainerRecord, endpoints: readonly Endpoint[]): Promise<void> {
+    const ipAddress = endpoints[0]?.ipAddress;
+    await writeFile(
+      this.pathsOf(record.id).hosts,
+      this.#hostsOf(record, { ...(ipAddress !== undefined && { ipAddress }) }),
+    );
+    const path = join(this.#root, record.id, 'endpoints.json');
+    await writeFile(`${path}.new`, JSON.stringify(endpoints)); // a daemon may die half-way through a file
+    await rename(`${path}.new`, path);
   }
 
-  /** The network endpoint of a container that was running when the last daemon died. */
-  async endpointOf(id: string): Promise<BridgeEndpoint | undefined> {
+  /** The network endpoints of a container that was running when the last daemon died. */
+  async endpointsOf(id: string): Promise<Endpoint[]> {
     try {
-      return JSON.parse(await readFile(join(this.#root, id, 'endpoint.json'), 'utf8'));
+      return JSON.parse(await readFile(join(this.#root, id, 'endpoints.json'), 'utf8'));
     } catch {
-      return undefined; // no bridge network, or the machine was restarted
+      return []; // no networks, or the machine was restarted
     }
   }
 

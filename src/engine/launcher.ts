@@ -4,16 +4,12 @@ import { fail } from '../errors.ts';
 import { pathInside } from '../host/inside.ts';
 import type { Layers } from '../layers/layers.ts';
 import type { Log } from '../lib/log.ts';
-import { canonicalPort, parseHostPort, parsePort } from '../lib/port.ts';
-import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
-import { upLoopback } from '../network/inside.ts';
-import type { PortRequest } from '../network/ports.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
-import { emptyEndpoint } from './container-creation.ts';
+import type { ContainerNetworks } from './container-networks.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -38,7 +34,7 @@ export interface Launch {
 export interface LaunchParts {
   layers: Pick<Layers, 'mountRootfs' | 'unmountRootfs'>;
   runtime: Pick<Runtime, 'create' | 'delete'>;
-  bridge: Pick<BridgeNetwork, 'connect' | 'disconnect'>;
+  networks: Pick<ContainerNetworks, 'connectAll' | 'disconnectAll'>;
 }
 
 /** What containers get that ask for nothing else. */
@@ -64,7 +60,7 @@ export class Launcher {
   readonly #layers: LaunchParts['layers'];
   readonly #shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
   readonly #runtime: LaunchParts['runtime'];
-  readonly #bridge: LaunchParts['bridge'];
+  readonly #networks: LaunchParts['networks'];
   readonly #etc: EtcFiles;
   readonly #mounts: MountSetup;
   readonly #shm: SharedMemory;
@@ -88,7 +84,7 @@ export class Launcher {
     this.#layers = o.layers;
     this.#shelf = o.shelf;
     this.#runtime = o.runtime;
-    this.#bridge = o.bridge;
+    this.#networks = o.networks;
     this.#etc = o.etc;
     this.#mounts = o.mounts;
     this.#shm = o.shm;
@@ -157,7 +153,7 @@ export class Launcher {
     await this.#mounts.settle(record.id);
     const { config } = record;
     if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };
-    return { pid, config, ...(await this.#connect(record, pid)) };
+    return { pid, config, ...(await this.#networks.connectAll(record, pid)) };
   }
 
   async #deviceEdits(
@@ -186,7 +182,7 @@ export class Launcher {
   /** Removes whatever of a container is left in the kernel and the exec root. Safe to repeat; never throws. */
   async takeDown(id: string): Promise<void> {
     const steps: [string, () => Promise<void>][] = [
-      ['network', () => this.#bridge.disconnect(id)],
+      ['network', () => this.#networks.disconnectAll(id)],
       ['runtime', () => this.#runtime.delete(id)],
       ['rootfs', () => this.unmount(id)],
       ['mounts', () => this.#mounts.release(id)],
@@ -201,28 +197,6 @@ export class Launcher {
         this.#log.error({ container: id, what, err }, 'could not take down a part of a container');
       }
     }
-  }
-
-  async #connect(record: ContainerRecord, pid: number): Promise<Pick<Launch, 'endpoints' | 'ports'>> {
-    const { id, config } = record;
-    const [name = 'bridge', wanted = emptyEndpoint()] = Object.entries(record.endpoints)[0] ?? [];
-    if (name === 'host') return { endpoints: record.endpoints, ports: {} };
-    if (name === 'none' || config.networkDisabled) {
-      await upLoopback(pid);
-      return { endpoints: record.endpoints, ports: {} };
-    }
-    const endpoint = await this.#bridge.connect({
-      containerId: id,
-      containerName: record.name,
-      pid,
-      ports: portRequests(record),
-      ...(config.macAddress && { macAddress: config.macAddress }),
-    });
-    await this.#etc.writeAddress(record, endpoint);
-    return {
-      endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
-      ports: publishedPorts(config, endpoint),
-    };
   }
 }
 
@@ -240,31 +214,6 @@ function withNamesOf(record: ContainerRecord, donor: ContainerRecord | undefined
   return { ...record, config: { ...record.config, hostname, domainname } };
 }
 
-/** What inspect shows of an endpoint that is up. */
-export function connectedEndpoint(wanted: EndpointSettings, endpoint: BridgeEndpoint): EndpointSettings {
-  return {
-    ...wanted,
-    networkId: endpoint.networkId,
-    endpointId: endpoint.endpointId,
-    gateway: endpoint.gateway,
-    ipAddress: endpoint.ipAddress,
-    ipPrefixLen: endpoint.prefixLength,
-    macAddress: endpoint.macAddress,
-  };
-}
-
-/** What inspect shows of an endpoint that is down: the wish stays, the addresses go. */
-export function disconnectedEndpoints(
-  endpoints: Record<string, EndpointSettings>,
-): Record<string, EndpointSettings> {
-  return Object.fromEntries(
-    Object.entries(endpoints).map(([name, { ipamConfig, links, aliases, driverOpts, networkId }]) => [
-      name,
-      { ...emptyEndpoint(), ipamConfig, links, aliases, driverOpts, networkId },
-    ]),
-  );
-}
-
 function checkNetwork({ hostConfig, endpoints }: ContainerRecord): void {
   const { networkMode } = hostConfig;
   if (!['default', 'bridge', 'host', 'none'].includes(networkMode) && donorOf(networkMode) === undefined)
@@ -275,38 +224,4 @@ function checkNetwork({ hostConfig, endpoints }: ContainerRecord): void {
     if (aliases?.length)
       throw fail.badRequest('network-scoped alias is supported only for containers in user defined networks');
   }
-}
-
-/** The host's side is wanted for ports that are exposed too; for others, as under dockerd, nothing is published. */
-function portRequests({ config, hostConfig }: ContainerRecord): PortRequest[] {
-  const bindings = new Map(
-    Object.entries(hostConfig.portBindings ?? {}).map(([key, wanted]) => [canonicalPort(key), wanted]),
-  );
-  return Object.keys(config.exposedPorts ?? {}).flatMap((key): PortRequest[] => {
-    const { port: containerPort, protocol } = parsePort(key);
-    const wanted = bindings.get(canonicalPort(key)) ?? [];
-    if (wanted.length === 0 && hostConfig.publishAllPorts)
-      return [{ containerPort, protocol, hostIp: '', hostPort: 0 }];
-    return wanted.map(({ hostIp, hostPort }) => ({
-      containerPort,
-      protocol,
-      hostIp,
-      ...parseHostPort(hostPort),
-    }));
-  });
-}
-
-/** What inspect shows of the ports of a container that is connected. */
-export function publishedPorts(
-  { exposedPorts }: Pick<ContainerConfig, 'exposedPorts'>,
-  { ports }: Pick<BridgeEndpoint, 'ports'>,
-): Record<string, PortBinding[] | null> {
-  const shown: Record<string, PortBinding[] | null> = {};
-  for (const key of Object.keys(exposedPorts ?? {})) shown[canonicalPort(key)] = null;
-  for (const { containerPort, protocol, hostIp, hostPort } of ports) {
-    const key = `${containerPort}/${protocol}`;
-    const binding = { hostIp: hostIp || '0.0.0.0', hostPort: String(hostPort) };
-    shown[key] = [...(shown[key] ?? []), binding];
-  }
-  return shown;
 }

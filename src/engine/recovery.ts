@@ -3,16 +3,16 @@ import { join } from 'node:path';
 import { ensureDirectory, removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
-import type { BridgeEndpoint, BridgeNetwork } from '../network/bridge.ts';
+import type { LiveContainer, Networks } from '../network/networks.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
 import type { ImageRecord } from '../store/records.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import { recordsOf } from '../store/tables.ts';
+import type { ContainerNetworks } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
-import type { EtcFiles } from './etc-files.ts';
 import type { Images } from './images.ts';
-import { connectedEndpoint, type Launcher, publishedPorts } from './launcher.ts';
+import type { Launcher } from './launcher.ts';
 import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
@@ -57,7 +57,7 @@ export class Recovery {
 
   async #settleContainers(): Promise<void> {
     const { records } = this.#o;
-    const endpoints: BridgeEndpoint[] = [];
+    const live: LiveContainer[] = [];
     const ended: [ContainerRecord, ContainerExit][] = [];
     for (const record of records.all()) {
       if (isGoing(record)) continue;
@@ -70,11 +70,10 @@ export class Recovery {
           return;
         }
         if (alive.state.isHeld === true) await this.#o.life.freezer.release(record.id);
-        const endpoint = await this.#o.etc.endpointOf(record.id);
-        if (endpoint !== undefined) endpoints.push(endpoint);
+        live.push(await this.#o.containerNetworks.liveOf(alive));
       });
     }
-    await this.#o.bridge.recover(endpoints);
+    await this.#o.networks.recover(live);
     for (const [record, exit] of ended)
       await this.#each(record.id, () => this.#o.life.settleExit(record, exit));
     for (const record of records.all()) {
@@ -135,16 +134,12 @@ export class Recovery {
     const found = await this.#o.runtime.find(record.id);
     if (found === undefined || found.status === 'stopped' || found.status === 'created') return undefined;
     if (record.state.status === found.status && record.state.pid === found.pid) return record;
-    const { id, config, state } = record;
-    const endpoint = await this.#o.etc.endpointOf(id);
-    const [name = '', wanted] = Object.entries(record.endpoints)[0] ?? [];
-    const isConnected = endpoint !== undefined && wanted !== undefined;
+    const { containerNetworks } = this.#o;
+    const { endpoints } = await containerNetworks.liveOf(record);
+    const { state } = record;
     return this.#o.records.update({
       ...record,
-      ...(isConnected && {
-        endpoints: { [name]: connectedEndpoint(wanted, endpoint) },
-        ports: publishedPorts(config, endpoint),
-      }),
+      ...(endpoints.length > 0 && containerNetworks.connectionsOf(record, endpoints)),
       state: {
         ...state,
         status: found.status,
@@ -211,8 +206,8 @@ export interface RecoveryParts {
   life: Life;
   launcher: Launcher;
   runtime: Pick<Runtime, 'find' | 'exitOf' | 'list'>;
-  bridge: Pick<BridgeNetwork, 'recover'>;
-  etc: EtcFiles;
+  networks: Pick<Networks, 'recover'>;
+  containerNetworks: Pick<ContainerNetworks, 'liveOf' | 'connectionsOf'>;
   shelf: LayerShelf;
   volumes: Volumes;
   mounts: Pick<MountSetup, 'recover'>;

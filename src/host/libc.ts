@@ -27,6 +27,8 @@ export interface Libc {
   posix_fadvise(fd: number, offset: number, length: number, advice: number): number;
   socket(domain: number, type: number, protocol: number): number;
   connect(fd: number, address: Uint8Array, size: number): number;
+  bind(fd: number, address: Uint8Array, size: number): number;
+  setsockopt(fd: number, level: number, option: number, value: Uint8Array, size: number): number;
   send: ((fd: number, bytes: Uint8Array, size: number, flags: number) => number) & {
     async(
       fd: number,
@@ -94,6 +96,8 @@ function load(): Libc {
     posix_fadvise: library.func('int posix_fadvise(int, long, long, int)'),
     socket: library.func('int socket(int, int, int)'),
     connect: library.func('int connect(int, const void *, unsigned int)'),
+    bind: library.func('int bind(int, const void *, unsigned int)'),
+    setsockopt: library.func('int setsockopt(int, int, int, const void *, unsigned int)'),
     send: library.func('long send(int, const void *, size_t, int)'),
     recv: library.func('long recv(int, void *, size_t, int)'),
     shutdown: library.func('int shutdown(int, int)'),

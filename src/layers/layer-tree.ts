@@ -58,7 +58,7 @@ export class LayerTree {
     place.setMode('', DIRECTORY_MODE);
   }
 
-  /** Bytes of all regular files, each counted once. */
+  /** Bytes of all files, each counted once; of a symbolic link those of its target, as dockerd counts. */
   get sizeBytes(): number {
     return this.#sizeBytes;
   }
@@ -119,6 +119,7 @@ export class LayerTree {
         return undefined;
       case 'symlink':
         this.#make(path, () => this.#place.makeLink(path, entry.linkName));
+        this.#sizeBytes += entry.linkName.length; // a character is a byte
         if (this.#mustOwn(entry)) this.#place.setOwner(path, entry.uid, entry.gid);
         break;
       default: {
@@ -234,11 +235,9 @@ export class LayerTree {
       return;
     }
     if (found.isSymbolicLink()) this.#paths.forget();
+    if (found.nlink === 1) this.#sizeBytes -= found.size;
     if (!found.isFile() || found.size === 0) this.#place.removeFile(path);
-    else {
-      if (found.nlink === 1) this.#sizeBytes -= found.size;
-      this.#putAside(path);
-    }
+    else this.#putAside(path);
   }
 
   #mustOwn({ uid, gid }: Pick<Settings, 'uid' | 'gid'>): boolean {

@@ -12,9 +12,10 @@ import {
   routedSubnets,
 } from './routes.ts';
 import {
-  contains,
+  type Address,
+  addressAt,
   formatAddress,
-  isOverlapping,
+  isWithin,
   lastOf,
   parseAddress,
   parseCidr,
@@ -52,23 +53,24 @@ export async function planAddresses(
       : ((await presentAddress(netlink, name)) ?? firstOf(fixed ?? (await freeSubnet(netlink))));
   const range = fixed ?? subnet;
   const gateway = formatAddress(address);
-  const isEnd = address === subnet.base || address === lastOf(subnet);
+  const isEnd = address.bits === subnet.base || address.bits === lastOf(subnet).bits;
   if (isEnd && subnet.prefixLength < 31) throw fail.config(`bip: ${gateway} is no address of a host`);
-  if (!contains(subnet, range.base) || !isOverlapping(subnet, range) || lastOf(range) > lastOf(subnet))
+  if (!isWithin(range, subnet))
     throw fail.config(`fixed-cidr: ${fixedCidr} is not within the network of ${gateway}`);
   return { subnet, range, gateway };
 }
 
-function cidr(key: string, text: string): { address: number; subnet: Subnet } {
+function cidr(key: string, text: string): { address: Address; subnet: Subnet } {
   const parsed = parseCidr(text);
-  if (parsed === undefined) throw fail.config(`${key}: ${text} is not an IPv4 address with a prefix length`);
+  if (parsed?.subnet.family !== 4)
+    throw fail.config(`${key}: ${text} is not an IPv4 address with a prefix length`);
   return parsed;
 }
 
 async function presentAddress(
   netlink: Netlink,
   name: string,
-): Promise<{ address: number; subnet: Subnet } | undefined> {
+): Promise<{ address: Address; subnet: Subnet } | undefined> {
   const link = await findLink(netlink, name);
   const [first] = link === undefined ? [] : await addressesOf(netlink, link.index);
   return first === undefined ? undefined : parseCidr(`${first.address}/${first.prefixLength}`);
@@ -78,8 +80,8 @@ async function freeSubnet(netlink: Netlink): Promise<Subnet> {
   return chooseSubnet(await routedSubnets(netlink), nameServers(await hostResolvConf()));
 }
 
-function firstOf(subnet: Subnet): { address: number; subnet: Subnet } {
-  return { address: subnet.base + 1, subnet };
+function firstOf(subnet: Subnet): { address: Address; subnet: Subnet } {
+  return { address: addressAt(subnet, 1n), subnet };
 }
 
 /** Makes the bridge as planned, or changes what is there into it. */
@@ -102,7 +104,7 @@ export async function setUpBridge(
 async function setAddress(netlink: Netlink, index: number, wanted: InterfaceAddress): Promise<void> {
   const present = await addressesOf(netlink, index);
   const isWanted = ({ address, prefixLength }: InterfaceAddress) =>
-    parseAddress(address) === parseAddress(wanted.address) && prefixLength === wanted.prefixLength;
+    parseAddress(address).bits === parseAddress(wanted.address).bits && prefixLength === wanted.prefixLength;
   const stale = present.filter((address) => !isWanted(address));
   await netlink.request([
     ...(present.some(isWanted) ? [] : [addAddressMessage(index, wanted)]),

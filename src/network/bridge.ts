@@ -9,34 +9,13 @@ import { Cables } from './cables.ts';
 import { forgetConnections } from './conntrack.ts';
 import { type BackendChoice, Firewall } from './firewall.ts';
 import { macBytes, removeLink } from './links.ts';
-import { HostPorts, type PortMapping, type PortRequest } from './ports.ts';
+import type { Endpoint, EndpointRequest } from './model.ts';
+import { HostPorts, type PortMapping } from './ports.ts';
 import type { PublishedPort } from './ruleset.ts';
 import { formatSubnet } from './subnets.ts';
 
-/** A container's place on a bridge network while it runs: all that {@link BridgeNetwork.recover} must be told. */
-export interface BridgeEndpoint {
-  containerId: string;
-  ipAddress: string;
-  prefixLength: number;
-  gateway: string;
-  macAddress: string;
-  endpointId: string;
-  networkId: string;
-  ports: PortMapping[];
-  /** The host's end of the cable between bridge and container. */
-  hostInterface: string;
-}
-
 /** How a container wants to be connected. */
-export interface ConnectRequest {
-  containerId: string;
-  containerName: string;
-  /** A process in the container's network namespace. */
-  pid: number;
-  ports: readonly PortRequest[];
-  macAddress?: string;
-  ipAddress?: string;
-}
+export type ConnectRequest = Omit<EndpointRequest, 'networkId'>;
 
 export interface BridgeOptions {
   /** The bridge interface. */
@@ -73,7 +52,7 @@ export class BridgeNetwork implements AsyncDisposable {
   /** The kernel's table of connections; kept open because closing it may take 20 ms. */
   readonly #connections: Netlink;
   readonly #log: Log;
-  readonly #endpoints = new Map<string, BridgeEndpoint>();
+  readonly #endpoints = new Map<string, Endpoint>();
 
   private constructor(o: {
     name: string;
@@ -108,7 +87,7 @@ export class BridgeNetwork implements AsyncDisposable {
       const addresses = await planAddresses(netlink, name, options);
       firewall = await Firewall.open({ backend: firewallBackend, log });
       const { subnet } = addresses;
-      firewall.setBridge({ name, subnet, isIcc, isMasquerade });
+      firewall.setBridge({ name, subnets: [subnet], isInternal: false, isIcc, isMasquerade });
       const { index } = await setUpBridge(netlink, { ...options, addresses });
       const cables = Cables.open({ bridge: index, mtu, isIcc, log });
       const connections = Netlink.open('netfilter');
@@ -125,7 +104,7 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 
   /** Gives a container its eth0, with an address, the way out and its published ports; or leaves nothing behind. */
-  async connect(request: ConnectRequest): Promise<BridgeEndpoint> {
+  async connect(request: ConnectRequest): Promise<Endpoint> {
     const { containerId, containerName } = request;
     if (this.#endpoints.has(containerId))
       throw fail.network(`endpoint with name ${containerName} already exists in network bridge`, {
@@ -140,7 +119,7 @@ export class BridgeNetwork implements AsyncDisposable {
       endpoint.hostInterface = await this.#cables.plug({
         ...endpoint,
         pid: request.pid,
-        name: 'eth0',
+        name: endpoint.interfaceName,
         address: endpoint.ipAddress,
       });
       await this.#publish(endpoint);
@@ -159,11 +138,15 @@ export class BridgeNetwork implements AsyncDisposable {
     if (endpoint !== undefined) await this.#takeDown(endpoint);
   }
 
+  endpointOf(containerId: string): Endpoint | undefined {
+    return this.#endpoints.get(containerId);
+  }
+
   /**
    * Makes the kernel match what is alive: takes over those endpoints with their addresses and ports, mends their
    * cables and all rules, and removes what belongs to nobody.
    */
-  async recover(live: readonly BridgeEndpoint[]): Promise<void> {
+  async recover(live: readonly Endpoint[]): Promise<void> {
     const alive = new Set(live.map(({ containerId }) => containerId));
     for (const endpoint of [...this.#endpoints.values()])
       if (!alive.has(endpoint.containerId)) await this.#takeDown(endpoint);
@@ -190,7 +173,7 @@ export class BridgeNetwork implements AsyncDisposable {
     await this.#connections[Symbol.asyncDispose]();
   }
 
-  #newEndpoint({ containerId, ipAddress: wanted, macAddress }: ConnectRequest): BridgeEndpoint {
+  #newEndpoint({ containerId, ipAddress: wanted, macAddress }: ConnectRequest): Endpoint {
     const ipAddress = this.#pool.take(wanted);
     return {
       containerId,
@@ -201,13 +184,17 @@ export class BridgeNetwork implements AsyncDisposable {
       endpointId: newId(),
       networkId: this.id,
       ports: [],
+      interfaceName: 'eth0',
       hostInterface: '',
+      ipv6Address: '',
+      ipv6PrefixLength: 0,
+      ipv6Gateway: '',
     };
   }
 
   async #reservePorts(
     { ports, containerName }: ConnectRequest,
-    { endpointId }: BridgeEndpoint,
+    { endpointId }: Endpoint,
   ): Promise<PortMapping[]> {
     try {
       return await this.#hostPorts.reserve(ports);
@@ -218,7 +205,7 @@ export class BridgeNetwork implements AsyncDisposable {
     }
   }
 
-  async #publish(endpoint: BridgeEndpoint): Promise<void> {
+  async #publish(endpoint: Endpoint): Promise<void> {
     await this.#firewall.publish(publishedPorts(endpoint));
     void this.#forgetDatagrams(endpoint);
   }
@@ -227,7 +214,7 @@ export class BridgeNetwork implements AsyncDisposable {
    * Not waited for, because the kernel looks through its whole table for this, 20 ms on a large machine. Never fails.
    * TCP needs none of it: a connection to a port that was not served, or to one that is gone, has been reset.
    */
-  async #forgetDatagrams({ ipAddress, ports }: BridgeEndpoint): Promise<void> {
+  async #forgetDatagrams({ ipAddress, ports }: Endpoint): Promise<void> {
     const udpPorts = ports.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort);
     if (udpPorts.length === 0) return;
     try {
@@ -238,7 +225,7 @@ export class BridgeNetwork implements AsyncDisposable {
     }
   }
 
-  async #adopt(endpoint: BridgeEndpoint): Promise<void> {
+  async #adopt(endpoint: Endpoint): Promise<void> {
     const { containerId, ipAddress, ports } = endpoint;
     this.#endpoints.set(containerId, endpoint);
     try {
@@ -254,7 +241,7 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 
   /** Every step is tried, so that the least is left; the first failure is thrown at the end. */
-  async #takeDown(endpoint: BridgeEndpoint): Promise<void> {
+  async #takeDown(endpoint: Endpoint): Promise<void> {
     this.#endpoints.delete(endpoint.containerId);
     const steps = [
       () => this.#firewall.unpublish(publishedPorts(endpoint)),
@@ -278,6 +265,6 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 }
 
-function publishedPorts({ ipAddress, ports }: BridgeEndpoint): PublishedPort[] {
+function publishedPorts({ ipAddress, ports }: Endpoint): PublishedPort[] {
   return ports.map((port) => ({ ...port, containerIp: ipAddress }));
 }

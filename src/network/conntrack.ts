@@ -1,21 +1,24 @@
 import { codeOf } from '../errors.ts';
 import type { Netlink } from '../host/netlink.ts';
 import { attribute, NLM, readAttributes } from '../lib/netlink.ts';
-import { parseAddress } from './subnets.ts';
+import { addressBytes, parseAddress } from './subnets.ts';
 
 // include/uapi/linux/netfilter/nfnetlink_conntrack.h
 const CONNTRACK = 1 << 8;
 const MESSAGE = { GET: 1, DELETE: 2 } as const;
 const CTA = { TUPLE_ORIGINAL: 1, TUPLE_REPLY: 2, ID: 12 } as const;
 const TUPLE = { ADDRESSES: 1, PROTOCOL: 2 } as const;
-const FIELD = { SOURCE: 1, DESTINATION: 2, PROTOCOL_NUMBER: 1, DESTINATION_PORT: 3 } as const;
+const SOURCE = { 4: 1, 6: 3 } as const;
+const FIELD = { PROTOCOL_NUMBER: 1, DESTINATION_PORT: 3 } as const;
 const UDP = 17;
+const protocolFamilies = { 4: 2, 6: 10 } as const;
 
 /** Few enough for the socket's buffers, also if each one is answered with an error. */
 const PER_REQUEST = 100;
 
 /** Which tracked connections to forget: all with this container, and those to these UDP ports of the host. */
 export interface Forgettable {
+  /** Of either family; only connections of that family are looked at. */
   readonly containerIp: string;
   readonly udpPorts: readonly number[];
 }
@@ -26,7 +29,8 @@ export interface Forgettable {
  * later, or send to a container that is gone for as long as it lives.
  */
 export async function forgetConnections(netlink: Netlink, what: Forgettable): Promise<void> {
-  const header = Buffer.of(2 /* AF_INET */, 0, 0, 0);
+  const { family } = parseAddress(what.containerIp);
+  const header = Buffer.of(protocolFamilies[family], 0, 0, 0);
   const listed = await netlink.request([{ type: CONNTRACK | MESSAGE.GET, flags: NLM.DUMP, body: header }]);
   const messages = listed.flatMap(({ body }) => {
     const attributes = readAttributes(body.subarray(header.length));
@@ -48,14 +52,14 @@ function ignoreEnded(cause: unknown): void {
 }
 
 function isMeant(original: Buffer, reply: Buffer, { containerIp, udpPorts }: Forgettable): boolean {
-  const container = parseAddress(containerIp);
+  const container = addressBytes(containerIp);
   const sent = readTuple(original);
-  if (sent.source === container || readTuple(reply).source === container) return true;
+  if ([sent, readTuple(reply)].some(({ source }) => source?.equals(container))) return true;
   return sent.protocol === UDP && udpPorts.includes(sent.destinationPort ?? 0);
 }
 
 function readTuple(tuple: Buffer): {
-  source: number | undefined;
+  source: Buffer | undefined;
   protocol: number | undefined;
   destinationPort: number | undefined;
 } {
@@ -63,7 +67,7 @@ function readTuple(tuple: Buffer): {
   const addresses = readAttributes(parts.get(TUPLE.ADDRESSES) ?? Buffer.alloc(0));
   const protocol = readAttributes(parts.get(TUPLE.PROTOCOL) ?? Buffer.alloc(0));
   return {
-    source: addresses.get(FIELD.SOURCE)?.readUInt32BE(0),
+    source: addresses.get(SOURCE[4]) ?? addresses.get(SOURCE[6]),
     protocol: protocol.get(FIELD.PROTOCOL_NUMBER)?.readUInt8(0),
     destinationPort: protocol.get(FIELD.DESTINATION_PORT)?.readUInt16BE(0),
   };

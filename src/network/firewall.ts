@@ -6,6 +6,9 @@ import type { BridgeRules, FirewallBackend, PublishedPort, Ruleset } from './rul
 
 export type BackendChoice = 'auto' | FirewallBackend['name'];
 
+/** What neither nft nor iptables takes for anything else, such as a pattern. */
+const INTERFACE_NAME = /^[\w.@-]{1,15}$/;
+
 const openers = { nftables: NftBackend.open, iptables: IptablesBackend.open } as const;
 
 /**
@@ -44,8 +47,14 @@ export class Firewall implements AsyncDisposable {
 
   /** Adds or changes the rules of one bridge. They come into force with the next change, or with `settle`. */
   setBridge(bridge: BridgeRules): void {
+    if (!INTERFACE_NAME.test(bridge.name)) throw fail.badRequest(`invalid bridge name: ${bridge.name}`);
     this.#bridges.set(bridge.name, bridge);
     this.#isStale = true;
+  }
+
+  /** Takes the rules of one bridge out, with the next change or with `settle`. One that has none is fine. */
+  removeBridge(name: string): void {
+    if (this.#bridges.delete(name)) this.#isStale = true;
   }
 
   /** Brings into force what is not yet. */

@@ -1,7 +1,8 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { createServer, isIPv4 } from 'node:net';
+import { createServer, isIPv6 } from 'node:net';
 import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
+import { formatAddress, parseAddress } from './subnets.ts';
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
 
@@ -17,17 +18,28 @@ export interface PortRequest {
   hostPortEnd?: number;
 }
 
-/** A port of the host that leads to a container's. */
+/** A port of the host that leads to a container's address of the same family. */
 export interface PortMapping {
   containerPort: number;
   protocol: Protocol;
-  /** `0.0.0.0`: any address of the host. */
+  /** `0.0.0.0` or `::`: any address of the host. */
   hostIp: string;
   hostPort: number;
 }
 
+/** Where ports are published for one container. */
+export interface PortPlan {
+  /** For requests without one; default `0.0.0.0`, with which they are published on IPv6 too where that is possible. */
+  hostIp?: string;
+  /** The container has an IPv6 address that packets can be sent on to. */
+  isIpv6?: boolean;
+}
+
 const FIRST_EPHEMERAL = 49153;
 const LAST_EPHEMERAL = 65535;
+
+const ANY_IPV4 = '0.0.0.0';
+const ANY_IPV6 = '::';
 
 /** How many ports of a range are tried that turn out to be in use by other processes. */
 const MAX_TRIES = 100;
@@ -43,16 +55,20 @@ const reasons: Readonly<Record<string, string>> = {
  * The host's ports that lead into containers. Each is held by a socket of this process that never serves anyone: the
  * firewall sends packets elsewhere before they get here. So a port that another process uses is refused, and no other
  * process can take one of ours as long as the daemon runs. SCTP, which Node cannot speak, is only checked among ours.
+ *
+ * A port on IPv6 leads to a container's IPv6 address and to nothing else: the kernel does not translate between the
+ * families, and there is no proxy that would.
  */
 export class HostPorts implements AsyncDisposable {
-  readonly #held = new Map<string, AsyncDisposable | undefined>();
+  readonly #held = new Map<string, { mapping: PortMapping; holder?: AsyncDisposable }>();
   #nextEphemeral = FIRST_EPHEMERAL;
 
   /** Ports for all of the requests, or none; failures are in dockerd's words. */
-  async reserve(requests: readonly PortRequest[]): Promise<PortMapping[]> {
+  async reserve(requests: readonly PortRequest[], plan: PortPlan = {}): Promise<PortMapping[]> {
     const mappings: PortMapping[] = [];
     try {
-      for (const request of requests) mappings.push(await this.#reserveOne(request));
+      for (const request of requests)
+        mappings.push(...(await this.#reserveOne(request, addressesFor(request, plan))));
       return mappings;
     } catch (cause) {
       await this.release(mappings);
@@ -69,7 +85,7 @@ export class HostPorts implements AsyncDisposable {
         await this.#hold(mapping);
       } catch {
         lost.push(mapping);
-        this.#held.set(keyOf(mapping), undefined);
+        this.#held.set(keyOf(mapping), { mapping });
       }
     }
     return lost;
@@ -78,35 +94,34 @@ export class HostPorts implements AsyncDisposable {
   /** Ports that are not held are fine. */
   async release(mappings: readonly PortMapping[]): Promise<void> {
     for (const mapping of mappings) {
-      const holder = this.#held.get(keyOf(mapping));
+      const held = this.#held.get(keyOf(mapping));
       this.#held.delete(keyOf(mapping));
-      await holder?.[Symbol.asyncDispose]();
+      await held?.holder?.[Symbol.asyncDispose]();
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const holders = [...this.#held.values()];
+    const all = [...this.#held.values()];
     this.#held.clear();
-    for (const holder of holders) await holder?.[Symbol.asyncDispose]();
+    for (const { holder } of all) await holder?.[Symbol.asyncDispose]();
   }
 
-  async #reserveOne({ hostPort, hostPortEnd, ...rest }: PortRequest): Promise<PortMapping> {
-    const { containerPort, protocol } = rest;
-    const hostIp = rest.hostIp === '' ? '0.0.0.0' : rest.hostIp;
-    if (!isIPv4(hostIp))
-      throw fail.network(`host address ${hostIp} cannot be used: the network has no IPv6`, { status: 400 });
-    const isFixed = hostPort !== 0 && (hostPortEnd ?? hostPort) === hostPort;
+  /** The same port on each of the addresses. */
+  async #reserveOne(request: PortRequest, hostIps: readonly string[]): Promise<PortMapping[]> {
+    const { containerPort, protocol, hostPort, hostPortEnd = hostPort } = request;
+    const isFixed = hostPort !== 0 && hostPortEnd === hostPort;
     let refusal: unknown;
     let tries = 0;
-    for (const port of this.#candidates(hostPort, hostPortEnd ?? hostPort)) {
-      const mapping = { containerPort, protocol, hostIp, hostPort: port };
-      if (this.#held.has(keyOf(mapping))) {
-        if (isFixed) throw fail.network(`Bind for ${hostIp}:${port} failed: port is already allocated`);
+    for (const port of this.#candidates(hostPort, hostPortEnd)) {
+      const mappings = hostIps.map((hostIp) => ({ containerPort, protocol, hostIp, hostPort: port }));
+      const taken = mappings.find((mapping) => this.#held.has(keyOf(mapping)));
+      if (taken !== undefined) {
+        if (isFixed) throw fail.network(`Bind for ${taken.hostIp}:${port} failed: port is already allocated`);
         continue;
       }
       try {
-        await this.#hold(mapping);
-        return mapping;
+        await this.#holdAll(mappings);
+        return mappings;
       } catch (cause) {
         refusal = cause;
       }
@@ -128,31 +143,70 @@ export class HostPorts implements AsyncDisposable {
     }
   }
 
+  async #holdAll(mappings: readonly PortMapping[]): Promise<void> {
+    const held: PortMapping[] = [];
+    try {
+      for (const mapping of mappings) {
+        await this.#hold(mapping);
+        held.push(mapping);
+      }
+    } catch (cause) {
+      await this.release(held);
+      throw cause;
+    }
+  }
+
   async #hold(mapping: PortMapping): Promise<void> {
     const { protocol, hostIp, hostPort } = mapping;
     const key = keyOf(mapping);
-    this.#held.set(key, undefined); // nobody else may try meanwhile
+    if (protocol === 'sctp' && this.#isSctpTaken(mapping)) throw inUse(mapping, { code: 'EADDRINUSE' });
+    this.#held.set(key, { mapping }); // nobody else may try meanwhile
     try {
-      if (protocol === 'tcp') this.#held.set(key, await holdTcp(hostIp, hostPort));
-      if (protocol === 'udp') this.#held.set(key, await holdUdp(hostIp, hostPort));
+      if (protocol === 'tcp') this.#held.set(key, { mapping, holder: await holdTcp(hostIp, hostPort) });
+      if (protocol === 'udp') this.#held.set(key, { mapping, holder: await holdUdp(hostIp, hostPort) });
     } catch (cause) {
       this.#held.delete(key);
       throw inUse(mapping, cause);
     }
   }
+
+  /** What bind(2) finds out about the other protocols: any address of a family includes each one of it. */
+  #isSctpTaken({ hostIp, hostPort }: PortMapping): boolean {
+    const any = isIPv6(hostIp) ? ANY_IPV6 : ANY_IPV4;
+    return [...this.#held.values()].some(
+      ({ mapping: other }) =>
+        other.protocol === 'sctp' &&
+        other.hostPort === hostPort &&
+        isIPv6(other.hostIp) === isIPv6(hostIp) &&
+        (hostIp === any || [hostIp, any].includes(other.hostIp)),
+    );
+  }
+}
+
+/** Where one request is published, as dockerd does without a userland proxy. */
+function addressesFor({ hostIp }: PortRequest, { hostIp: byDefault, isIpv6 = false }: PortPlan): string[] {
+  const wanted = hostIp === '' ? (byDefault ?? ANY_IPV4) : hostIp;
+  const address = formatAddress(parseAddress(wanted));
+  if (hostIp === '' && address === ANY_IPV4) return isIpv6 ? [ANY_IPV4, ANY_IPV6] : [ANY_IPV4];
+  if (isIPv6(address) && !isIpv6)
+    throw fail.network(`host address ${address} cannot be used: the network has no IPv6`, { status: 400 });
+  return [address];
 }
 
 function inUse({ protocol, hostIp, hostPort }: PortMapping, cause: unknown): Failure {
   const reason = reasons[codeOf(cause) ?? ''] ?? messageOf(cause);
   // there is no userland proxy here, but clients look for this text
-  const text = `Error starting userland proxy: listen ${protocol}4 ${hostIp}:${hostPort}: bind: ${reason}`;
+  const where = isIPv6(hostIp)
+    ? `${protocol}6 [${hostIp}]:${hostPort}`
+    : `${protocol}4 ${hostIp}:${hostPort}`;
+  const text = `Error starting userland proxy: listen ${where}: bind: ${reason}`;
   return fail.network(text, { cause });
 }
 
 async function holdTcp(host: string, port: number): Promise<AsyncDisposable> {
   // who gets here although the firewall should have sent him on is told that nobody serves
   const server = createServer((socket) => socket.resetAndDestroy());
-  server.listen({ host, port, backlog: 1, exclusive: true });
+  server.listen({ host, port, backlog: 1, exclusive: true, ipv6Only: true });
   await once(server, 'listening');
   server.on('error', () => {}); // what others send here is of no interest, also if it cannot be read
   server.unref();
@@ -165,7 +219,7 @@ async function holdTcp(host: string, port: number): Promise<AsyncDisposable> {
 }
 
 async function holdUdp(address: string, port: number): Promise<AsyncDisposable> {
-  const socket = createSocket({ type: 'udp4' });
+  const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
   socket.bind({ address, port, exclusive: true });
   await once(socket, 'listening');
   socket.on('error', () => {});

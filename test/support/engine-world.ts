@@ -12,7 +12,7 @@ import type { ImageRecord, LayerRecord, LeaseRecord, RefRecord } from '../../src
 import { Store } from '../../src/store/store.ts';
 import type { Change } from '../../src/store/tables.ts';
 import { createRequest, everyLimit, plainDefaults } from './container-requests.ts';
-import { type Effect, FakeBridge, FakeKernel, FakeLayers, FakeRuntime } from './fake-kernel.ts';
+import { type Effect, FakeKernel, FakeLayers, FakeNetworks, FakeRuntime } from './fake-kernel.ts';
 import { FakeRegistry } from './fake-registry.ts';
 
 /** How a daemon's life ends: killed, with all that lives beside it going on; or with everything but the disk. */
@@ -29,7 +29,7 @@ interface Life {
   engine: Engine;
   runtime: FakeRuntime;
   layers: FakeLayers;
-  bridge: FakeBridge;
+  networks: FakeNetworks;
 }
 
 /**
@@ -105,7 +105,7 @@ export class World implements AsyncDisposable {
       const effect = this.#effectsOfThisLife();
       const runtime = new FakeRuntime(this.kernel, effect);
       const layers = new FakeLayers(this.kernel, effect, async () => this.beforePacking?.());
-      const bridge = new FakeBridge(this.kernel, effect);
+      const networks = new FakeNetworks(this.kernel, effect);
       const engine = await Engine.open({
         store,
         layers,
@@ -118,7 +118,7 @@ export class World implements AsyncDisposable {
         },
         registry: this.registry,
         runtime,
-        bridge,
+        networks,
         dataRoot: this.dataRoot,
         execRoot: this.execRoot,
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },
@@ -136,7 +136,7 @@ export class World implements AsyncDisposable {
         containers: { ...plainDefaults, cgroupParent: '' },
         log: () => this.log,
       });
-      this.#life = { store, engine, runtime, layers, bridge };
+      this.#life = { store, engine, runtime, layers, networks };
     });
   }
 

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -9,7 +10,8 @@ import type { LayerOnDisk, Layers, StagedLayer, Verdict } from '../../src/layers
 import { digestOf } from '../../src/lib/digest.ts';
 import { withResolvers } from '../../src/lib/promises.ts';
 import { nowText } from '../../src/lib/time.ts';
-import type { BridgeEndpoint, BridgeNetwork, ConnectRequest } from '../../src/network/bridge.ts';
+import type { Endpoint, EndpointRequest, IpamConfig, NetworkSpec } from '../../src/network/model.ts';
+import type { LiveContainer, Networks } from '../../src/network/networks.ts';
 import { Attachment } from '../../src/runtime/attach.ts';
 import type { ExecProcess, ExecSpec, RunningExec } from '../../src/runtime/exec.ts';
 import type { ProbeLimits, ProbeResult } from '../../src/runtime/probe.ts';
@@ -40,7 +42,7 @@ export class FakeKernel {
   readonly mounts = new Set<string>();
   /** What each of them is, or was last, made of. */
   readonly lowers = new Map<string, readonly string[]>();
-  readonly links = new Map<string, BridgeEndpoint>();
+  readonly links = new Map<string, Endpoint>();
   readonly layers = new Map<string, PublishedLayer>();
   /** Directories of layers that are not what they were. */
   readonly damaged = new Set<string>();
@@ -466,34 +468,58 @@ export class FakeLayers implements Pick<Layers, keyof Layers> {
 }
 
 /** Plugs containers into nothing. What it was told it forgets with the daemon; the links it made stay. */
-export class FakeBridge implements Pick<BridgeNetwork, 'connect' | 'disconnect' | 'recover'> {
+export class FakeNetworks implements Pick<Networks, Exclude<keyof Networks, typeof Symbol.asyncDispose>> {
   failure: Error | undefined;
+  readonly hostGateway = '172.17.0.1';
+  readonly defaultBridge: NetworkSpec = {
+    id: 'b'.repeat(64),
+    name: 'bridge',
+    driver: 'bridge',
+    isIpv6: false,
+    isInternal: false,
+    ipam: [{ subnet: '172.17.0.0/16', gateway: '172.17.0.1' }],
+    options: {},
+  };
   readonly #kernel: FakeKernel;
   readonly #effect: Effect;
-  readonly #known = new Map<string, BridgeEndpoint>();
+  readonly #known = new Map<string, Endpoint>();
 
   constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
     this.#kernel = kernel;
     this.#effect = effect;
   }
 
-  async connect({ containerId, ports }: ConnectRequest): Promise<BridgeEndpoint> {
-    return this.#effect('bridge.connect', () => {
+  async settle(): Promise<IpamConfig[]> {
+    assert.fail('nothing here makes networks');
+  }
+
+  forget(): void {}
+
+  async add(): Promise<void> {}
+
+  async remove(): Promise<void> {}
+
+  async connect({ networkId, containerId, ports }: EndpointRequest): Promise<Endpoint> {
+    return this.#effect('networks.connect', () => {
       if (this.failure !== undefined) throw this.failure;
-      const endpoint: BridgeEndpoint = {
+      const endpoint: Endpoint = {
+        networkId,
         containerId,
         ipAddress: `172.17.0.${2 + this.#kernel.links.size}`,
         prefixLength: 16,
         gateway: '172.17.0.1',
+        ipv6Address: '',
+        ipv6PrefixLength: 0,
+        ipv6Gateway: '',
         macAddress: '02:42:ac:11:00:02',
         endpointId: 'e'.repeat(64),
-        networkId: 'b'.repeat(64),
         ports: ports.map(({ containerPort, protocol, hostIp, hostPort }) => ({
           containerPort,
           protocol,
           hostIp: hostIp || '0.0.0.0',
           hostPort: hostPort || 49153,
         })),
+        interfaceName: 'eth0',
         hostInterface: `veth${containerId.slice(0, 8)}`,
       };
       this.#known.set(containerId, endpoint);
@@ -502,15 +528,24 @@ export class FakeBridge implements Pick<BridgeNetwork, 'connect' | 'disconnect' 
     });
   }
 
-  async disconnect(containerId: string): Promise<void> {
-    if (!this.#known.delete(containerId)) return;
-    await this.#effect('bridge.disconnect', () => this.#kernel.links.delete(containerId));
+  async disconnect(_networkId: string, containerId: string): Promise<void> {
+    await this.disconnectAll(containerId);
   }
 
-  async recover(live: readonly BridgeEndpoint[]): Promise<void> {
-    await this.#effect('bridge.recover', () => {
+  async disconnectAll(containerId: string): Promise<void> {
+    if (!this.#known.delete(containerId)) return;
+    await this.#effect('networks.disconnect', () => this.#kernel.links.delete(containerId));
+  }
+
+  endpointsOf(containerId: string): Endpoint[] {
+    const endpoint = this.#known.get(containerId);
+    return endpoint === undefined ? [] : [endpoint];
+  }
+
+  async recover(live: readonly LiveContainer[]): Promise<void> {
+    await this.#effect('networks.recover', () => {
       this.#kernel.links.clear();
-      for (const endpoint of live) {
+      for (const endpoint of live.flatMap(({ endpoints }) => endpoints)) {
         this.#known.set(endpoint.containerId, endpoint);
         this.#kernel.links.set(endpoint.containerId, endpoint);
       }

@@ -236,7 +236,7 @@ inOwnNetwork(
 
         const own = '198.51.100.1';
         if (isNft) await must('nft', 'add', 'rule', 'ip', 'skerry', 'user', 'ip', 'saddr', own, 'drop');
-        else await must('iptables', '-A', 'SKERRY-USER', '-s', own, '-j', 'DROP');
+        else await must('iptables', '-A', 'DOCKER-USER', '-s', own, '-j', 'DROP');
         const chains = isNft ? ['prerouting', 'output', 'forward'] : ['SKERRY', 'SKERRY-POSTROUTING'];
         for (const chain of chains)
           await (isNft

@@ -235,7 +235,7 @@ test('a removal by force of one that removes itself', async () => {
 test('a start that fails leaves nothing, says why, and can be tried again', async () => {
   const { world, containers, io, status } = await withContainer();
   await using _ = world;
-  const { runtime, bridge } = world.life;
+  const { runtime, networks } = world.life;
   runtime.failures.set('start', fail.startFailed('no such file', { status: 400, exitCode: 127 }));
   await assert.rejects(containers.start('c1'), { status: 400, message: 'no such file' });
   assert.deepEqual(
@@ -243,10 +243,10 @@ test('a start that fails leaves nothing, says why, and can be tried again', asyn
     ['created', 127, 'no such file'],
   );
   await world.assertSettled('after the first');
-  bridge.failure = fail.network('port is already allocated');
+  networks.failure = fail.network('port is already allocated');
   await assert.rejects(containers.start('c1'), { status: 500 });
   await world.assertSettled('after the second');
-  bridge.failure = undefined;
+  networks.failure = undefined;
   await containers.start('c1');
   assert.equal(world.container('c1')?.state.error, '');
   const { exited } = await io.wait('c1', 'next-exit', { signal: new AbortController().signal });

@@ -3,7 +3,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import { HostPorts, type PortRequest } from '../../../src/network/ports.ts';
+import { HostPorts, type PortPlan, type PortRequest } from '../../../src/network/ports.ts';
 
 const request = { containerPort: 80, protocol: 'tcp', hostIp: '127.0.0.1', hostPort: 0 } as const;
 
@@ -31,12 +31,55 @@ test('ports: any free one is from the ephemeral range, and not the same one soon
   assert.equal(new Set(numbers).size, 3);
 });
 
-test('ports: no address means any address; one of IPv6 is refused', async (t) => {
+test('ports: no address means any address, of both families where the container has both', async (t) => {
   const ports = await portsFor(t);
-  const [mapping] = await ports.reserve([{ ...request, hostIp: '' }]);
-  assert.equal(mapping?.hostIp, '0.0.0.0');
+  const addresses = async (hostIp: string, plan: PortPlan) =>
+    (await ports.reserve([{ ...request, hostIp }], plan)).map((mapping) => mapping.hostIp);
+  assert.deepEqual(await addresses('', {}), ['0.0.0.0']);
+  assert.deepEqual(await addresses('', { isIpv6: true }), ['0.0.0.0', '::']);
+  assert.deepEqual(await addresses('', { hostIp: '127.0.0.1', isIpv6: true }), ['127.0.0.1']);
+  assert.deepEqual(await addresses('', { hostIp: '::', isIpv6: true }), ['::']);
+  assert.deepEqual(await addresses('0.0.0.0', { isIpv6: true }), ['0.0.0.0']);
+  assert.deepEqual(await addresses('0:0::1', { isIpv6: true }), ['::1']);
   const refused = { status: 400, message: 'host address ::1 cannot be used: the network has no IPv6' };
   await assert.rejects(ports.reserve([{ ...request, hostIp: '::1' }]), refused);
+});
+
+test('ports: the same one on both families, whichever of them has it taken', async (t) => {
+  const ports = await portsFor(t);
+  const server = createServer().listen({ port: 0, host: '::', ipv6Only: true });
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const hostPort = (server.address() as AddressInfo).port;
+  const wish = { ...request, hostIp: '', hostPort };
+  await assert.rejects(ports.reserve([wish], { isIpv6: true }), {
+    message: `Error starting userland proxy: listen tcp6 [::]:${hostPort}: bind: address already in use`,
+  });
+  const other = await ports.reserve([{ ...wish, hostPortEnd: hostPort + 9 }], { isIpv6: true });
+  assert.equal(new Set(other.map((mapping) => mapping.hostPort)).size, 1);
+  const alone = await ports.reserve([wish]);
+  assert.equal(alone[0]?.hostPort, hostPort, 'what was refused before holds nothing');
+  await ports.reserve([{ ...wish, protocol: 'udp' }], { isIpv6: true });
+  await assert.rejects(ports.reserve([{ ...wish, protocol: 'udp', hostIp: '::' }], { isIpv6: true }), {
+    message: `Bind for :::${hostPort} failed: port is already allocated`,
+  });
+});
+
+test('ports: of SCTP, one on any address excludes the same on each', async (t) => {
+  const ports = await portsFor(t);
+  const sctp = { ...request, protocol: 'sctp', hostPort: 9999 } as const;
+  await ports.reserve([
+    { ...sctp, hostIp: '127.0.0.1' },
+    { ...sctp, hostIp: '127.0.0.2' },
+  ]);
+  await assert.rejects(ports.reserve([{ ...sctp, hostIp: '' }]), {
+    message: 'Error starting userland proxy: listen sctp4 0.0.0.0:9999: bind: address already in use',
+  });
+  await ports.reserve([{ ...sctp, hostIp: '::' }], { isIpv6: true });
+  await assert.rejects(
+    ports.reserve([{ ...sctp, hostIp: '::1' }], { isIpv6: true }),
+    /address already in use/,
+  );
 });
 
 test('ports: one of ours is refused in dockerd’s words, and so is another process’s', async (t) => {

