@@ -5,7 +5,7 @@ const DEFAULT = 'ctrl-p,ctrl-q';
 /** The bytes of a detach sequence such as `ctrl-p,ctrl-q` or `a,ctrl-[`; throws 400 for anything else. */
 export function parseDetachKeys(text: string | undefined): Buffer {
   const bytes = (text === undefined || text === '' ? DEFAULT : text).split(',').map((key) => {
-    if (key.length === 1) return key.charCodeAt(0);
+    if (Buffer.byteLength(key) === 1) return key.charCodeAt(0);
     const control = /^ctrl-([a-z@[\\\]^_])$/.exec(key)?.[1];
     if (control === undefined) throw fail.badRequest(`Invalid detach keys (${text}) provided`);
     return control.toUpperCase().charCodeAt(0) - 64;

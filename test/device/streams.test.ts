@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { boxLayer } from '../support/box-image.ts';
 import { TestEngine } from '../support/engine.ts';
+import { Hijacked } from '../support/hijacked.ts';
 import { enterOwnNetwork } from '../support/network.ts';
 
 /** Short runs that must lose nothing, eight at a time. */
@@ -31,49 +30,7 @@ before(async () => {
 
 after(async () => engine[Symbol.asyncDispose]());
 
-/** A connection that was hijacked; what was sent on it, by stream, when it ends. */
-class Hijacked {
-  readonly socket: Socket;
-  readonly ended: Promise<Buffer>;
-  readonly open: Promise<void>;
-  #heard = Buffer.alloc(0);
-
-  constructor(path: string, body = '') {
-    this.socket = connect({ path: engine.socket, allowHalfOpen: true });
-    const type = body === '' ? '' : `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n`;
-    this.socket.write(
-      `POST ${path} HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n${type}\r\n${body}`,
-    );
-    let open = () => {};
-    this.open = new Promise((resolve) => {
-      open = resolve;
-    });
-    this.socket.on('data', (chunk: Buffer) => {
-      this.#heard = Buffer.concat([this.#heard, chunk]);
-      if (this.#heard.includes('\r\n\r\n')) open();
-    });
-    this.ended = once(this.socket, 'end').then(() => {
-      this.socket.end();
-      return this.bytes();
-    });
-  }
-
-  /** What came behind the headers. */
-  bytes(): Buffer {
-    return this.#heard.subarray(this.#heard.indexOf('\r\n\r\n') + 4);
-  }
-
-  /** The same without Docker's frames. */
-  text(stream = 1): string {
-    let text = '';
-    for (let rest = this.bytes(); rest.length >= 8; ) {
-      const size = rest.readUInt32BE(4);
-      if (rest[0] === stream) text += rest.toString('latin1', 8, 8 + size);
-      rest = rest.subarray(8 + size);
-    }
-    return text;
-  }
-}
+const hijack = (path: string, body?: string) => new Hijacked(engine.socket, path, body);
 
 async function create(name: string, config: object): Promise<void> {
   const HostConfig = { NetworkMode: 'none' };
@@ -96,7 +53,7 @@ async function inTurns(work: (n: number) => Promise<void>): Promise<void> {
 test(`${RUNS} short runs, attached before the start: every byte`, async () => {
   await inTurns(async (n) => {
     await create(`run-${n}`, { Cmd: talk, AttachStdout: true });
-    const attached = new Hijacked(`/containers/run-${n}/attach?stream=1&stdout=1&stderr=1`);
+    const attached = hijack(`/containers/run-${n}/attach?stream=1&stdout=1&stderr=1`);
     await attached.open;
     await start(`run-${n}`);
     await attached.ended;
@@ -111,7 +68,7 @@ test(`${RUNS} short execs: every byte, and the exit code when the stream ends`, 
       method: 'POST',
       body: { AttachStdout: true, AttachStderr: true, Cmd: ['sh', '-c', `${talk.join(' ')}; exit 5`] },
     });
-    const attached = new Hijacked(`/exec/${Id}/start`, '{}');
+    const attached = hijack(`/exec/${Id}/start`, '{}');
     await attached.ended;
     assert.equal(attached.text(), numbered, `exec ${n}`);
     const { ExitCode, Running } = await engine.json(`/exec/${Id}/json`);
@@ -140,7 +97,7 @@ test('the log that attach gives ends where it was, however fast the container wr
   const endless = 'i=0; while true; do i=$((i+1)); echo $i; done';
   const id = await engine.ok(['run', '-d', '--net', 'none', 'box', 'sh', '-c', endless]);
   for (let lines = 0; lines < 2000; ) lines = (await engine.ok(['logs', id])).split('\n').length; // so that there is something to be read
-  const attached = new Hijacked(`/containers/${id}/attach?logs=1&stdout=1`);
+  const attached = hijack(`/containers/${id}/attach?logs=1&stdout=1`);
   await attached.ended;
   const numbers = attached.text().trimEnd().split('\n').map(Number);
   assert.ok(numbers.length >= 2000);
