@@ -1,4 +1,5 @@
 import { fail, messageOf } from '../errors.ts';
+import { hastenCgroupMoves } from '../host/cgroup-moves.ts';
 import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { frame, STDOUT } from '../lib/frames.ts';
 import { newId } from '../lib/ids.ts';
@@ -90,6 +91,7 @@ export class Execs {
     const record = this.#records.find(containerRef);
     checkReady(record, containerRef);
     parseDetachKeys(request.detachKeys);
+    hastenCgroupMoves(); // the start will follow
     const id = newId();
     this.#forgetOld();
     this.#execs.set(id, { id, containerId: record.id, request, isRunning: false, hasRun: false, pid: 0 });

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { codeOf, fail } from '../errors.ts';
 import { reasonOf } from '../host/libc.ts';
 import type { Events } from './events.ts';
@@ -45,7 +45,7 @@ export class MountSetup {
       const source = await this.#sourceOf(record.id, point, volumes);
       // one that comes of itself, with the engine's own data, is a wish and no more
       checkPropagation(point.request?.bindOptions?.propagation ?? '', source);
-      prepared.push({ point, source, isDeep: await this.#isDeep(point, record.runtime) });
+      prepared.push({ point, source, isDeep: await this.#isDeep(point, source, record.runtime) });
       this.#tell('mount', record.id, point);
     }
     return bundleMounts(prepared, mounts, hostConfig);
@@ -96,14 +96,19 @@ export class MountSetup {
     return source;
   }
 
-  async #isDeep({ isWritable, request }: MountPoint, runtime: string): Promise<boolean> {
+  async #isDeep({ isWritable, request }: MountPoint, source: string, runtime: string): Promise<boolean> {
     if (isWritable) return false;
     const { readOnlyNonRecursive = false, readOnlyForceRecursive = false } = request?.bindOptions ?? {};
     if (readOnlyNonRecursive) return false;
     const why = await this.#whyFlat(runtime);
     if (why !== undefined && readOnlyForceRecursive) throw fail.host(why);
-    return why === undefined;
+    // nothing can be mounted below a file, and crun 1.8 refuses to try
+    return why === undefined && (await isDirectory(source));
   }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }
 
 /** Makes the directory of a bind that is missing, as dockerd does for `-v /host:/path`. */

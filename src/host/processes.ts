@@ -45,11 +45,16 @@ export function isAlive(pid: number, startTicks?: number): boolean {
   return startTicks === undefined || stat.startTicks === startTicks;
 }
 
+/** The session that a process is in; undefined if there is no such process. */
+export function sessionOf(pid: number): number | undefined {
+  return readStat(pid)?.session;
+}
+
 /**
  * Those of `pids` that a process has brought about: it, its descendants, and whoever is in its session, which is what
  * is left of a family whose parents have died. Dead ones do not count.
  */
-export function familyOf(root: number, pids: readonly number[]): number[] {
+export function familyOf(root: number, pids: readonly number[], rootSession = root): number[] {
   const alive = pids.flatMap((pid) => {
     const stat = readStat(pid);
     return stat === undefined || stat.state === 'Z' || stat.state === 'X' ? [] : [{ pid, ...stat }];
@@ -57,7 +62,8 @@ export function familyOf(root: number, pids: readonly number[]): number[] {
   const family = new Set([root]);
   for (let size = 0; size < family.size; ) {
     size = family.size;
-    for (const { pid, parent, session } of alive) if (session === root || family.has(parent)) family.add(pid);
+    for (const { pid, parent, session } of alive)
+      if (session === rootSession || family.has(parent)) family.add(pid);
   }
   return alive.map(({ pid }) => pid).filter((pid) => family.has(pid));
 }

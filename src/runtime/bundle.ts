@@ -44,7 +44,17 @@ export class Bundle {
 
   /** conmon's persist directory: `exit` and `oom` appear here; its sockets and fifos too. */
   path(
-    name: 'config.json' | 'pid' | 'conmon.pid' | 'attach' | 'ctl' | 'exit' | 'oom' | 'started' | 'paused',
+    name:
+      | 'config.json'
+      | 'resources.json'
+      | 'pid'
+      | 'conmon.pid'
+      | 'attach'
+      | 'ctl'
+      | 'exit'
+      | 'oom'
+      | 'started'
+      | 'paused',
   ): string {
     return join(this.directory, name);
   }

@@ -11,5 +11,10 @@ export async function makeCheckpoint(
   const places = ['--image-path', directory, '--work-path', bundle.directory];
   const options = [...places, ...networkless, ...(exits ? [] : ['--leave-running'])];
   const { code, stderr } = await runtime.call('checkpoint', ...options, bundle.id);
-  if (code !== 0) throw fail.runtime(`${runtime.name} checkpoint failed: ${stderr.trim()}`);
+  if (code === 0) return;
+  // Debian builds crun without it
+  const reason = stderr.includes('unknown command checkpoint')
+    ? `it is built without CRIU; run the container with --runtime runc`
+    : stderr.trim();
+  throw fail.runtime(`${runtime.name} checkpoint failed: ${reason}`);
 }

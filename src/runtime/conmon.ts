@@ -152,8 +152,8 @@ export function conmonArguments({
   ...wish
 }: Omit<MonitorWish, 'cgroup'>): string[] {
   const args = ['--api-version', '--cid', containerId, '--cuuid', containerId];
-  const runtimeArgs = runtime.args(ociLogIn(directory));
-  args.push('--runtime', runtime.path, ...runtimeArgs.flatMap((arg) => ['--runtime-arg', arg]));
+  const { path, args: runtimeArgs } = runtime.maker(ociLogIn(directory));
+  args.push('--runtime', path, ...runtimeArgs.flatMap((arg) => ['--runtime-arg', arg]));
   args.push('--bundle', directory, '--full-attach', '--persist-dir', directory);
   args.push('--container-pidfile', join(directory, 'pid'), '--conmon-pidfile', join(directory, 'conmon.pid'));
   if (wish.terminal) args.push('--terminal');

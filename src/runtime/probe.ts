@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, fail, messageOf } from '../errors.ts';
 import { removeTree } from '../host/files.ts';
-import { familyOf, signalProcess } from '../host/processes.ts';
+import { familyOf, sessionOf, signalProcess } from '../host/processes.ts';
 import { spawnSealed } from '../host/spawn.ts';
 import { withResolvers } from '../lib/promises.ts';
 import { type Bundle, type RunFacts, readText } from './bundle.ts';
@@ -151,9 +151,14 @@ function ageOf(path: string): number | undefined {
 async function killFamily(container: ProbedContainer): Promise<void> {
   const root = Number.parseInt(readText(pidPath(container.bundle)) ?? '', 10);
   if (!Number.isInteger(root)) return;
+  let session: number | undefined;
   for (let waitedMs = 0; waitedMs < KILL_MS; waitedMs += LOOK_MS) {
     // only what is in the container's cgroup: the number may be another process's by now
-    const family = familyOf(root, await container.pids());
+    const pids = await container.pids();
+    // crun's sessions are led by a process of its own, outside and gone; one that the container leads is not the probe's alone
+    const leader = pids.includes(root) ? sessionOf(root) : undefined;
+    if (leader !== undefined && !pids.includes(leader)) session = leader;
+    const family = familyOf(root, pids, session);
     if (family.length === 0) return;
     for (const pid of family) signalProcess(pid, 'SIGKILL');
     await sleep(LOOK_MS, undefined, { ref: false });

@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail } from '../errors.ts';
 import { type CgroupLayout, cgroupPids } from '../host/cgroup.ts';
+import { hastenCgroupMoves } from '../host/cgroup-moves.ts';
 import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
 import { removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
@@ -121,6 +122,7 @@ export class Runtime implements AsyncDisposable {
    * {@link StartFailure} in dockerd's words; then nothing is left.
    */
   async create(spec: BundleSpec): Promise<{ pid: number; startTicks: number | undefined }> {
+    hastenCgroupMoves();
     const runtime = this.#runtimes.get(spec.runtime);
     const config = ociSpec(spec, await devicesOf(spec), this.#host);
     if (this.#host.hasAppArmor && spec.process.apparmor === defaultProfile) await ensureDefaultProfile();
@@ -177,8 +179,9 @@ export class Runtime implements AsyncDisposable {
 
   /** Changes limits of a running container; those that are left out stay. Throws 500 with the runtime's words. */
   async update(id: string, resources: BundleResources): Promise<void> {
-    const limits = JSON.stringify(ociResources(resources, this.#host.cgroupVersion));
-    await this.#order(id, ['update', '--resources', '-', id], limits);
+    const path = this.#known(id).bundle.path('resources.json'); // crun opens its stdin anew, which Node's pipes refuse
+    writeFileSync(path, JSON.stringify(ociResources(resources, this.#host.cgroupVersion)), { mode: 0o600 });
+    await this.#order(id, ['update', '--resources', path, id]);
   }
 
   /** Freezes a container's processes into a directory, by CRIU; they end with it, or go on. Throws 500. */
@@ -290,6 +293,7 @@ export class Runtime implements AsyncDisposable {
 
   /** Runs one more process in a container. Throws a {@link StartFailure} in dockerd's words. */
   async exec(spec: ExecSpec): Promise<RunningExec> {
+    hastenCgroupMoves();
     const container = this.#known(spec.containerId);
     const place = prepareExec(container, spec);
     if (!spec.terminal) return startDirectly(container.runtime, spec, place);
@@ -379,9 +383,9 @@ export class Runtime implements AsyncDisposable {
   }
 
   /** A command to a running container. */
-  async #order(id: string, words: readonly string[], input?: string): Promise<void> {
+  async #order(id: string, words: readonly string[]): Promise<void> {
     const { facts, runtime } = this.#known(id);
-    const { code, stderr } = await runtime.callWith(input, ...words);
+    const { code, stderr } = await runtime.call(...words);
     if (code === 0) return;
     if (!isRunning(facts.container)) throw fail.notRunning(id);
     throw fail.runtime(`OCI runtime ${words[0]} failed: ${stderr.trim()}: unknown`);

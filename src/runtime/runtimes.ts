@@ -5,6 +5,7 @@ import { codeOf, fail } from '../errors.ts';
 import type { CgroupLayout } from '../host/cgroup.ts';
 import { type Finished, run } from '../host/exec.ts';
 import type { Log } from '../lib/log.ts';
+import { concealControllers, type Wrapper } from './concealed-controllers.ts';
 
 /** An OCI runtime's command line, the same for crun, runc, youki, gVisor and Kata. */
 export class OciRuntime {
@@ -12,20 +13,40 @@ export class OciRuntime {
   readonly path: string;
   readonly #stateDirectory: string;
   readonly #args: readonly string[];
+  readonly #wrapper: Wrapper | undefined;
 
-  constructor(name: string, path: string, stateDirectory: string, args: readonly string[]) {
+  /** With a wrapper, whatever makes a container goes through that. */
+  constructor(
+    name: string,
+    path: string,
+    stateDirectory: string,
+    args: readonly string[],
+    wrapper?: Wrapper,
+  ) {
     this.name = name;
     this.path = path;
     this.#stateDirectory = stateDirectory;
     this.#args = args;
+    this.#wrapper = wrapper;
+  }
+
+  /** The command line, up to the command, of one that makes a container. */
+  maker(logPath: string): { path: string; args: string[] } {
+    const { path, args } = { path: this.path, args: this.args(logPath) };
+    const wrapper = this.#wrapper;
+    return wrapper === undefined
+      ? { path, args }
+      : { path: wrapper.path, args: [...wrapper.args, path, ...args] };
   }
 
   /**
    * What comes before any command: where its state is, what the configuration adds, and where it logs to. As it has
-   * a log, what it writes to stderr is plain.
+   * a log, what it writes to stderr is plain. crun writes into the container's stderr, in the same form, why a program
+   * could not be executed: people and supervisors read that.
    */
   args(logPath = '/dev/null'): string[] {
-    return ['--root', this.#stateDirectory, '--log', logPath, '--log-format', 'json', ...this.#args];
+    const format = isCrun(this.path) ? 'text' : 'json';
+    return ['--root', this.#stateDirectory, '--log', logPath, '--log-format', format, ...this.#args];
   }
 
   /**
@@ -39,15 +60,9 @@ export class OciRuntime {
 
   /** Runs a command to its end. Any exit code is a result. */
   call(...command: string[]): Promise<Finished> {
-    return this.callWith(undefined, ...command);
-  }
-
-  /** As {@link call}, with something to read on stdin. */
-  callWith(input: string | undefined, ...command: string[]): Promise<Finished> {
     // or a start would wait for the container to report to the service manager that we ourselves report to
     return run(this.path, [...this.args(), ...command], {
       env: { NOTIFY_SOCKET: undefined, ...this.environment },
-      ...(input !== undefined && { input }),
     });
   }
 
@@ -99,17 +114,19 @@ export class Runtimes {
     const runtimes = new Map<string, OciRuntime>();
     const replaced = new Map<string, string>();
     const warnings: string[] = [];
+    const wrapper = concealControllers(findProgram('perl'), o.cgroups);
     const choices: Record<string, RuntimeChoice> = { [FALLBACK]: { path: FALLBACK }, ...o.runtimes };
     for (const [name, { path, args = [] }] of Object.entries(choices)) {
       const program = findProgram(path);
       if (program === undefined) continue;
       const stateDirectory = join(o.execRoot, 'oci', name);
       await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
-      runtimes.set(name, new OciRuntime(name, program, stateDirectory, args));
+      const wrapping = refusesCgroups(path, o.cgroups) ? wrapper : undefined;
+      runtimes.set(name, new OciRuntime(name, program, stateDirectory, args, wrapping));
     }
     const hasFallback = runtimes.has(FALLBACK);
     for (const [name, { path }] of Object.entries(choices)) {
-      const isRefused = refusesCgroups(path, o.cgroups);
+      const isRefused = wrapper === undefined && refusesCgroups(path, o.cgroups);
       if (!hasFallback || name === FALLBACK || (runtimes.has(name) && !isRefused)) continue;
       // one that is configured and missing is the user's to see, unless it is the default
       if (!isRefused && name !== o.defaultRuntime) continue;
@@ -147,7 +164,11 @@ export class Runtimes {
  * to the present): by its own rule we know it without a try.
  */
 function refusesCgroups(path: string, cgroups: CgroupLayout): boolean {
-  return /(^|\/)crun$/.test(path) && cgroups.isHybrid && cgroups.hasControllersInUnified;
+  return isCrun(path) && cgroups.isHybrid && cgroups.hasControllersInUnified;
+}
+
+function isCrun(path: string): boolean {
+  return basename(path) === 'crun';
 }
 
 /** The absolute path of an executable program; undefined if there is none. */

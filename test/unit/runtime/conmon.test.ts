@@ -22,7 +22,7 @@ test('a container: log, exit file, and the arguments of the runtime', () => {
   assert.equal(
     line,
     '--api-version --cid c1 --cuuid c1 --runtime /usr/bin/crun --runtime-arg --root --runtime-arg /run/s/oci/crun ' +
-      '--runtime-arg --log --runtime-arg /run/s/bundles/c1/oci.log --runtime-arg --log-format --runtime-arg json --runtime-arg --debug ' +
+      '--runtime-arg --log --runtime-arg /run/s/bundles/c1/oci.log --runtime-arg --log-format --runtime-arg text --runtime-arg --debug ' +
       '--bundle /run/s/bundles/c1 --full-attach --persist-dir /run/s/bundles/c1 ' +
       '--container-pidfile /run/s/bundles/c1/pid --conmon-pidfile /run/s/bundles/c1/conmon.pid ' +
       '--exit-dir /run/s/exits --log-path k8s-file:/data/log --no-sync-log --log-size-max 1000',

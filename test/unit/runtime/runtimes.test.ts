@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { CgroupLayout } from '../../../src/host/cgroup.ts';
 import { silentLog } from '../../../src/lib/log.ts';
+import { concealControllers } from '../../../src/runtime/concealed-controllers.ts';
 import { type RuntimeChoice, Runtimes } from '../../../src/runtime/runtimes.ts';
 
 const unified: CgroupLayout = {
@@ -15,6 +16,7 @@ const unified: CgroupLayout = {
   hasControllersInUnified: false,
 };
 const hybrid: CgroupLayout = { ...unified, version: 1, isHybrid: true };
+const log = ['--log', '/log', '--log-format', 'text'];
 const refused: CgroupLayout = { ...hybrid, hasControllersInUnified: true };
 
 /** A directory with programs that print their version. */
@@ -72,6 +74,26 @@ test('crun is replaced where it refuses the cgroups, under any name, and a warni
   );
 });
 
+test('where crun can be shown a list without controllers, it stays; only what makes containers needs to be shown it', async (t) => {
+  const { directory, path } = programs(t, 'crun', 'runc');
+  const choices = { crun: { path: path('crun') }, runc: { path: path('runc') } };
+  const usual = { ...refused, mounts: new Map([['unified', '/sys/fs/cgroup/unified']]) };
+  const runtimes = await open(directory, choices, usual);
+  assert.equal(runtimes.defaultName, 'crun');
+  assert.deepEqual(runtimes.warnings, []);
+  const crun = runtimes.get('crun');
+  assert.deepEqual(crun.args('/log'), ['--root', join(directory, 'oci/crun'), ...log]);
+  const { path: program, args } = crun.maker('/log');
+  assert.match(program, /\/perl$/);
+  assert.deepEqual(args.slice(2), [path('crun'), ...crun.args('/log')]);
+  assert.deepEqual(runtimes.get('runc').maker('/log'), {
+    path: path('runc'),
+    args: runtimes.get('runc').args('/log'),
+  });
+  assert.equal(concealControllers('/usr/bin/perl', usual, 'mips'), undefined);
+  assert.equal(concealControllers(undefined, usual), undefined);
+});
+
 test('a default that is not installed is replaced; another one is unknown', async (t) => {
   const { directory, path } = programs(t, 'runc');
   const runtimes = await open(
@@ -99,6 +121,6 @@ test('state is apart from that of other engines, and errors are plain sentences'
   assert.deepEqual(runtimes.get('crun').args(), [
     '--root',
     join(directory, 'oci/crun'),
-    ...['--log', '/dev/null', '--log-format', 'json', '--x'],
+    ...['--log', '/dev/null', '--log-format', 'text', '--x'],
   ]);
 });
