@@ -19,11 +19,12 @@ import {
   unlinkSync,
   utimesSync,
 } from 'node:fs';
-import { codeOf, Failure, fail, messageOf } from '../errors.ts';
+import { codeOf, Failure, fail } from '../errors.ts';
 import { isAbsence } from '../host/files.ts';
 import { nameIn, openInside, type Place } from '../host/inside.ts';
 import { makeNode, O_PATH, setXattrOf } from '../host/kernel.ts';
 import { diskPath, nameText } from '../lib/byte-names.ts';
+import { errnoText } from '../lib/errno.ts';
 import type { TarEntry } from '../lib/tar.ts';
 import { type TarSink, TarWalker } from '../lib/tar-walker.ts';
 import { baseOf, cleanName, directoryOf } from './layer-paths.ts';
@@ -267,24 +268,11 @@ export class TreeIntake implements TarSink, Disposable {
       const code = codeOf(cause);
       if (cause instanceof Failure || code === undefined) throw cause;
       const call = cause instanceof Error && 'syscall' in cause ? String(cause.syscall) : 'write';
-      const message = `${call} ${nameText(this.#path)}: ${goTexts[code] ?? messageOf(cause)}`;
+      const message = `${call} ${nameText(this.#path)}: ${errnoText(cause)}`;
       throw code === 'ENOSPC' || code === 'EDQUOT' ? fail.noSpace(message) : fail.extraction(message, cause);
     }
   }
 }
-
-/** As Go words them. */
-const goTexts: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied',
-  EBUSY: 'device or resource busy',
-  EDQUOT: 'disk quota exceeded',
-  EEXIST: 'file exists',
-  ENOENT: 'no such file or directory',
-  ENOSPC: 'no space left on device',
-  ENOTDIR: 'not a directory',
-  EPERM: 'operation not permitted',
-  EROFS: 'read-only file system',
-};
 
 /** A name without dots; undefined if it leads out of where it starts. */
 function relativeOf(name: string): string | undefined {

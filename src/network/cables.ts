@@ -56,7 +56,7 @@ export class Cables implements AsyncDisposable {
     const cable = await this.#lay({ name, macAddress, pid });
     try {
       await this.#setPort(cable);
-      await upInterface(pid, { name, gateway, ...address });
+      await upInterface(pid, { name, addresses: [address], isIpv6: false, routes: [{ family: 4, gateway }] });
       return cable;
     } catch (cause) {
       await this.unplug(cable);

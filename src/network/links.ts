@@ -14,6 +14,8 @@ export interface Link {
   /** `bridge`, `veth`; undefined for hardware. */
   kind: string | undefined;
   mtu: number;
+  /** {@link OUR_GROUP} if it was made here. */
+  group: number;
   /** The bridge that it is plugged into, by index. */
   bridge: number | undefined;
   /** Of a bridge's port: no frames from and to other such ports. */
@@ -29,11 +31,19 @@ const IFLA = {
   PROTINFO: 12,
   LINKINFO: 18,
   NET_NS_PID: 19,
+  GROUP: 27,
 } as const;
 const INFO = { KIND: 1, DATA: 2, PORT_DATA: 5 } as const;
 const VETH_PEER = 1;
 const BRPORT = { HAIRPIN: 4, ISOLATED: 33 } as const;
 const IFF_UP = 1;
+
+/**
+ * The device group that everything made here is in from its first moment, so that after a crash it is told from what
+ * others made, Docker's bridges of like names among them. The letters skr.
+ */
+export const OUR_GROUP = 0x736b72;
+
 const AF_BRIDGE = 7;
 
 /** The interface with that name; undefined if there is none. */
@@ -179,7 +189,7 @@ function linkByName(type: number, name: string, parts: Buffer[] = [], wish?: 'up
 }
 
 /** `struct ifinfomsg`. */
-function linkHeader(index: number, wish?: 'up' | 'down', family = 0): Buffer {
+export function linkHeader(index: number, wish?: 'up' | 'down', family = 0): Buffer {
   const header = Buffer.alloc(16);
   header.writeUInt8(family, 0);
   header.writeInt32LE(index, 4);
@@ -199,6 +209,7 @@ function readLink(body: Buffer): Link {
     name: readText(attributes.get(IFLA.IFNAME)) ?? '',
     kind: readText(info.get(INFO.KIND)),
     mtu: attributes.get(IFLA.MTU)?.readUInt32LE(0) ?? 0,
+    group: attributes.get(IFLA.GROUP)?.readUInt32LE(0) ?? 0,
     bridge: attributes.get(IFLA.MASTER)?.readUInt32LE(0),
     isIsolated: port.get(BRPORT.ISOLATED)?.readUInt8(0) === 1,
   };

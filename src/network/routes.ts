@@ -30,6 +30,11 @@ export interface InterfaceAddress {
   prefixLength: number;
 }
 
+/** An address that an interface has beside its own: of 169.254.0.0/16 or fe80::/64, as dockerd takes it. */
+export function linkLocalAddress(address: string): InterfaceAddress {
+  return { address, prefixLength: parseAddress(address).family === 4 ? 16 : 64 };
+}
+
 /** A way in the main table: to `destination`, or everywhere, by a gateway, or what is reached directly by an interface. */
 export interface Route {
   destination?: Subnet;
@@ -113,11 +118,6 @@ export function removeAddressMessage(
     attribute(IFA.ADDRESS, addressBytes(own)),
   ];
   return { type: RTM.DELADDR, flags: NLM.ACK, body: Buffer.concat(body) };
-}
-
-/** The message that makes `gateway` the way to everywhere else. */
-export function defaultRouteMessage(gateway: string, output?: number): NetlinkMessage {
-  return addRouteMessage({ gateway, ...(output !== undefined && { output }) });
 }
 
 export function addRouteMessage(route: Route): NetlinkMessage {
