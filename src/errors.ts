@@ -49,10 +49,10 @@ const goneness = { removing: 'being removed', dead: 'Dead' } as const;
 export const fail = {
   // requests
   badRequest: (message: string) => new Failure('BAD_REQUEST', 400, message),
-  noSwarm: () =>
+  noSwarm: ({ status = 503 } = {}) =>
     new Failure(
       'NO_SWARM',
-      503,
+      status,
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
     ),
   notFound: () => new Failure('PAGE_NOT_FOUND', 404, 'page not found'),
@@ -219,6 +219,34 @@ export const fail = {
     ),
   clusterVolumesOnly: () =>
     new Failure('NO_SWARM', 503, 'volume update only valid for cluster volumes, but swarm is unavailable'),
+  noSuchNetwork: (ref: string) => new Failure('NO_SUCH_NETWORK', 404, `network ${ref} not found`),
+  /** The words differ from request to request. */
+  ambiguousNetwork: (ref: string, matches: string) =>
+    new Failure('AMBIGUOUS_NETWORK', 400, `network ${ref} is ambiguous (${matches})`, {
+      facts: { ref, matches },
+    }),
+  networkNameTaken: (name: string) =>
+    new Failure('NETWORK_NAME_TAKEN', 409, `network with name ${name} already exists`),
+  invalidNetworkName: (name: string) => new Failure('INVALID_NETWORK_NAME', 400, `invalid name: ${name}`),
+  predefinedNetwork: (name: string) =>
+    new Failure(
+      'NETWORK_REFUSED',
+      403,
+      `operation is not permitted on predefined ${name} network `, // with this blank at its end
+    ),
+  networkRefused: (message: string) => new Failure('NETWORK_REFUSED', 403, message),
+  noPlugin: (name: string) => new Failure('NO_PLUGIN', 404, `plugin ${JSON.stringify(name)} not found`),
+  /** `earlier`: what daemons said of the first fault, when they found one after the other. */
+  invalidEndpoint: (message: string, earlier: string) =>
+    new Failure('INVALID_ENDPOINT', 400, message, { facts: { earlier } }),
+  endpointTaken: (container: string, network: string) =>
+    new Failure(
+      'ENDPOINT_TAKEN',
+      403,
+      `endpoint with name ${container} already exists in network ${network}`,
+    ),
+  noSuchEndpoint: (name: string) => new Failure('NO_SUCH_ENDPOINT', 404, `endpoint ${name} not found`),
+  notConnected: (message: string) => new Failure('NOT_CONNECTED', 500, message),
   noSuchExec: (id: string) => new Failure('NO_SUCH_EXEC', 404, `No such exec instance: ${id}`),
   execHasRun: (id: string) => new Failure('EXEC_HAS_RUN', 409, `Error: Exec command ${id} has already run`),
 

@@ -81,6 +81,7 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
       registry,
       runtime,
       networks,
+      defaultNetworkOptions: config.defaultNetworkOptions,
       dataRoot,
       execRoot,
       resolver: { dns, dnsSearch, dnsOptions },

@@ -23,6 +23,7 @@ import { imageVerificationRoutes, type Verifications } from './image-verificatio
 import { generationRoutes, type Images, imageRoutes } from './images.ts';
 import { Lifetime, Lifetimes } from './lifetime.ts';
 import { negotiation } from './negotiation.ts';
+import { type Connections, type Networks, networkRoutes } from './networks.ts';
 import { type Prunes, pruneRoutes } from './prunes.ts';
 import { type Registries, registryRoutes } from './registries.ts';
 import { Router } from './router.ts';
@@ -55,6 +56,8 @@ export interface EngineParts {
   verifications: Verifications;
   volumes: Volumes;
   prunes: Prunes & VolumePrunes;
+  networks: Networks;
+  connections: Connections;
   usage: DiskUsage;
   events: Events;
   system: SystemParts['system'];
@@ -103,6 +106,7 @@ export function createApp({ engine, host = platform(), log, isExperimental = fal
       imageRoutes(engine),
       generationRoutes(engine),
       volumeRoutes(engine),
+      networkRoutes(engine),
       pruneRoutes(engine.prunes),
       diskUsageRoutes(engine.usage),
       imageTransferRoutes(engine),

@@ -19,6 +19,8 @@ export interface CreateDraft {
   warnings: string[];
   /** What is mounted below a read-only bind may be written to. */
   hasFlatReadOnly?: boolean;
+  /** How it wants to be on its networks is looked at only when it starts. */
+  hasLateEndpoints?: boolean;
 }
 
 /** What differs in update requests. */
@@ -141,7 +143,13 @@ export const createShapes: readonly Shape<CreateDraft>[] = [
         delete options?.subpath;
       }),
   },
-  { gate: 'G093', below: moveMacAddressQuietly, above: checkMacAddresses },
+  {
+    gate: 'G109',
+    below: (draft) => {
+      draft.hasLateEndpoints = true;
+    },
+  },
+  { gate: 'G093', below: moveMacAddressQuietly },
   { gate: 'G095', above: moveMacAddress },
   {
     gate: 'G012',
@@ -200,11 +208,21 @@ export const inspectShapes: readonly Shape<Wire>[] = [
   },
 ];
 
-/** What differs in an endpoint on a network that a user made; `names` are those that every container has. */
-export const endpointShapes: readonly Shape<{ wire: Wire; names: string[] }>[] = [
+/** An endpoint on a network that a user made; `names` are those that every container has there. */
+interface EndpointAnswer {
+  wire: Wire;
+  names: string[];
+  /** The container has run with it. */
+  hasBeenUp: boolean;
+}
+
+/** What differs in it. */
+export const endpointShapes: readonly Shape<EndpointAnswer>[] = [
   {
     gate: 'G121',
-    below: ({ wire, names }) => {
+    below: ({ wire, names, hasBeenUp }, axes) => {
+      // daemons of old wrote the names down at a start, newer ones show them to old clients
+      if (!hasBeenUp && !axes.has('G109')) return;
       wire['Aliases'] = [...new Set([...((wire['Aliases'] as string[] | null) ?? []), ...names])];
     },
   },
@@ -280,14 +298,6 @@ function moveMacAddressQuietly({ config, hostConfig, endpoints }: CreateDraft): 
   }
   if (Object.keys(endpoints).length === 0) {
     endpoints[mainNetwork(hostConfig)] = { ...endpointSettings.zero(), macAddress };
-  }
-}
-
-function checkMacAddresses({ endpoints }: CreateDraft): void {
-  for (const { macAddress } of Object.values(endpoints)) {
-    if (macAddress !== '' && !/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(macAddress)) {
-      throw fail.badRequest(`invalid MAC address ${macAddress}`);
-    }
   }
 }
 

@@ -1,10 +1,10 @@
 import type { Health } from '../engine/health-rules.ts';
-import type { ContainerRecord, EndpointSettings, MountPoint } from '../engine/model.ts';
+import type { ContainerRecord, MountPoint } from '../engine/model.ts';
 import { humanDuration } from '../lib/human-duration.ts';
-import { shortId } from '../lib/ids.ts';
 import { parseNanos, ZERO_TIME } from '../lib/time.ts';
-import { endpointShapes, inspectShapes } from './container-gates.ts';
-import { containerConfig, endpointSettings, hostConfig, portMap } from './container-wire.ts';
+import { inspectShapes } from './container-gates.ts';
+import { containerConfig, hostConfig, portMap } from './container-wire.ts';
+import { briefEndpointWire, endpointWire } from './endpoint-view.ts';
 import type { ContainerSummary, ContainerView } from './engine-views.ts';
 import { shape, type Wire } from './shapes.ts';
 import type { Axes } from './versions.ts';
@@ -51,7 +51,10 @@ export function inspectWire(view: ContainerView, o: { axes: Axes; execIds: reado
 }
 
 /** One element of the answer to `GET /containers/json`. */
-export function summaryWire({ record, imageName, health, sizes }: ContainerSummary, nowMs: number): Wire {
+export function summaryWire(
+  { record, imageName, health, sizes }: ContainerSummary,
+  o: { nowMs: number; axes: Axes },
+): Wire {
   return {
     Id: record.id,
     Names: [`/${record.name}`],
@@ -67,11 +70,14 @@ export function summaryWire({ record, imageName, health, sizes }: ContainerSumma
     ...(sizes && sizes.rootBytes > 0 && { SizeRootFs: sizes.rootBytes }),
     Labels: record.config.labels,
     State: statusOf(record),
-    Status: statusText(record, health, nowMs),
+    Status: statusText(record, health, o.nowMs),
     HostConfig: { NetworkMode: record.hostConfig.networkMode },
     NetworkSettings: {
       Networks: Object.fromEntries(
-        Object.entries(record.endpoints).map(([name, endpoint]) => [name, briefEndpointWire(endpoint)]),
+        Object.entries(record.endpoints).map(([name, endpoint]) => [
+          name,
+          briefEndpointWire(endpoint, o.axes),
+        ]),
       ),
     },
     Mounts: record.mounts.map(mountWire),
@@ -193,27 +199,6 @@ function networkWire(record: ContainerRecord, axes: Axes): Wire {
       ]),
     ),
   };
-}
-
-function endpointWire(
-  record: ContainerRecord,
-  network: string,
-  endpoint: EndpointSettings,
-  axes: Axes,
-): Wire {
-  const names = [shortId(record.id), record.config.hostname];
-  const isUserDefined = !['bridge', 'host', 'none', 'default'].includes(network);
-  const wire = endpointSettings.encode(endpoint);
-  const dnsNames = [record.name, ...(endpoint.aliases ?? []), ...names];
-  wire['DNSNames'] = isUserDefined ? [...new Set(dnsNames)] : null;
-  if (isUserDefined) shape({ wire, names }, endpointShapes, axes);
-  if (!axes.has('G102')) delete wire['DNSNames'];
-  return wire;
-}
-
-/** In lists, an endpoint says where it is and not how it was asked for. */
-function briefEndpointWire(endpoint: EndpointSettings): Wire {
-  return endpointSettings.encode({ ...endpoint, links: null, aliases: null, driverOpts: null });
 }
 
 function portsWire({ ports }: ContainerRecord): Wire[] {

@@ -259,21 +259,26 @@ const ipamConfig = struct<NonNullable<EndpointSettings['ipamConfig']>>(
   },
 );
 
-export const endpointSettings = struct<EndpointSettings>('EndpointSettings', 'network.EndpointSettings', {
-  ipamConfig: ['IPAMConfig', nullable(ipamConfig)],
-  links: ['Links', texts],
-  aliases: ['Aliases', texts],
-  macAddress: ['MacAddress', text],
-  networkId: ['NetworkID', text],
-  endpointId: ['EndpointID', text],
-  gateway: ['Gateway', text],
-  ipAddress: ['IPAddress', text],
-  ipPrefixLen: ['IPPrefixLen', int],
-  ipv6Gateway: ['IPv6Gateway', text],
-  globalIPv6Address: ['GlobalIPv6Address', text],
-  globalIPv6PrefixLen: ['GlobalIPv6PrefixLen', int],
-  driverOpts: ['DriverOpts', textByText],
-});
+/** The MAC address that was asked for is the record's own business. */
+export const endpointSettings = struct<Omit<EndpointSettings, 'wantedMacAddress'>>(
+  'EndpointSettings',
+  'network.EndpointSettings',
+  {
+    ipamConfig: ['IPAMConfig', nullable(ipamConfig)],
+    links: ['Links', texts],
+    aliases: ['Aliases', texts],
+    macAddress: ['MacAddress', text],
+    networkId: ['NetworkID', text],
+    endpointId: ['EndpointID', text],
+    gateway: ['Gateway', text],
+    ipAddress: ['IPAddress', text],
+    ipPrefixLen: ['IPPrefixLen', int],
+    ipv6Gateway: ['IPv6Gateway', text],
+    globalIPv6Address: ['GlobalIPv6Address', text],
+    globalIPv6PrefixLen: ['GlobalIPv6PrefixLen', int],
+    driverOpts: ['DriverOpts', textByText],
+  },
+);
 
 /** What of a container can be changed while it lives. */
 export type UpdateBody = Resources & Pick<HostConfig, 'restartPolicy'>;

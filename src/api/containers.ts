@@ -48,6 +48,8 @@ export interface CreateRequest {
   hostConfig: HostConfig;
   endpoints: Record<string, EndpointSettings>;
   platform?: Platform;
+  hasFlatReadOnly?: boolean;
+  hasLateEndpoints?: boolean;
 }
 
 export interface Updates {
@@ -69,10 +71,10 @@ export function containerRoutes({ containers, updates, execs, host }: ContainerP
   /** 200, 400 for filters that make no sense. */
   router.get('/containers/json', async (ctx) => {
     const list = await containers.list(listQuery(ctx));
-    const nowMs = Date.now();
+    const shown = { nowMs: Date.now(), axes: ctx.state.axes };
     answerJson(
       ctx,
-      list.map((summary) => summaryWire(summary, nowMs)),
+      list.map((summary) => summaryWire(summary, shown)),
     );
   });
 

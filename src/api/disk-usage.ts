@@ -43,11 +43,11 @@ export function diskUsageRoutes(usage: DiskUsage): Router {
     const types = typesOf(ctx);
     const wanted = types.flatMap((type) => kinds.get(type) ?? []).filter((kind) => kind !== 'none');
     const found = await usage.measure(wanted, { isAlone: !axes.has('G062') });
-    const nowMs = Date.now();
+    const shown = { nowMs: Date.now(), axes };
     const wire: Wire = {
       LayersSize: found.layersBytes ?? 0,
       Images: found.images?.map((view) => imageSummaryWire(view, { axes, withSharedSize: true })) ?? null,
-      Containers: found.containers?.map((summary) => summaryWire(summary, nowMs)) ?? null,
+      Containers: found.containers?.map((summary) => summaryWire(summary, shown)) ?? null,
       Volumes: found.volumes?.map((volume) => volumeWire(volume, axes, volume)) ?? null,
       BuildCache: types.includes('build-cache') ? [] : null,
     };

@@ -1,5 +1,6 @@
 import type { Health } from '../engine/health-rules.ts';
-import type { ContainerRecord } from '../engine/model.ts';
+import type { ContainerRecord, EndpointSettings } from '../engine/model.ts';
+import type { NetworkRecord } from '../engine/network-records.ts';
 import type { ImageConfig } from '../lib/image-config.ts';
 
 /**
@@ -31,6 +32,12 @@ export interface ContainerView extends ContainerSummary {
     /** Topmost first, as overlayfs wants them. */
     lower: readonly string[];
   };
+}
+
+/** A network with those that are on it. */
+export interface NetworkView {
+  record: NetworkRecord;
+  attachments: readonly { containerId: string; containerName: string; endpoint: EndpointSettings }[];
 }
 
 /** What is at a path of a container. */

@@ -103,6 +103,15 @@ const wordings: readonly Wording[] = [
   },
   { gate: 'signalName', code: 'INVALID_SIGNAL', from: /^invalid signal/, to: 'Invalid signal' },
   {
+    gate: 'G108',
+    code: 'INVALID_NETWORK_NAME',
+    from: /^/,
+    to: '',
+    status: 500,
+  },
+  { gate: 'swarmNetworks', code: 'NO_SWARM', route: 'POST /networks/create', from: /^/, to: '', status: 500 },
+  { gate: 'G109', code: 'INVALID_ENDPOINT', from: /^.*$/s, to: '{earlier}' },
+  {
     gate: 'runtimeName',
     code: 'UNKNOWN_RUNTIME',
     from: /^unknown or invalid runtime name: /,

@@ -20,6 +20,8 @@ export const gates = {
   B130: ['request', '1.30'],
   /** Attach by websocket: messages are binary, not text. */
   B128: ['request', '1.28'],
+  /** The list of networks does not say who is on them. */
+  containersInLists: ['request', '1.28'],
   /** Pull takes a platform. */
   B132: ['request', '1.32'],
   /** Wait for removal tells of a removal that failed. */
@@ -46,6 +48,8 @@ export const gates = {
   G013: ['request', '1.40'],
   /** DiskQuota left HostConfig; DeviceRequests and KernelMemoryTCP came. */
   G014: ['ceiling', '1.40'],
+  /** The network list's `dangling` filter. */
+  G016: ['ceiling', '1.40'],
   /** /info tells of PidsLimit and KernelMemoryTCP. */
   G017: ['ceiling', '1.40'],
   /** Create takes a platform. */
@@ -164,6 +168,8 @@ export const gates = {
   G086: ['ceiling', '1.43'],
   /** Tag and push: a bad reference is the client's fault (400); a tag's is found before the image is looked up. */
   G087: ['ceiling', '1.43'],
+  /** A network that needs a swarm is forbidden (403). */
+  swarmNetworks: ['ceiling', '1.43'],
   /** An ambiguous ID prefix is the client's fault (400). */
   ambiguousPrefix: ['ceiling', '1.43'],
   /** Filter values: lower case, and bad numbers and unknown containers are the client's fault. */
@@ -192,6 +198,14 @@ export const gates = {
   G104: ['ceiling', '1.44'],
   /** The image list's `until` filter. */
   G105: ['ceiling', '1.44'],
+  /** No two networks have the same name. */
+  G107: ['ceiling', '1.44'],
+  /** The address pools of a network are checked as a whole; an empty name is the client's fault (400). */
+  G108: ['ceiling', '1.44'],
+  /** How a container wants to be on its networks is checked as a whole, and when it is said. */
+  G109: ['ceiling', '1.44'],
+  /** A network without address pools has null for their list. */
+  noPools: ['ceiling', '1.44'],
   /** An empty restart policy is stored as `no`. */
   G112: ['ceiling', '1.44'],
   /** New words for a bad restart policy. */

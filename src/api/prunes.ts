@@ -25,9 +25,6 @@ export function pruneRoutes(prunes: Prunes): Router {
     answerJson(ctx, { ContainersDeleted: orNull(removed), SpaceReclaimed: freedBytes });
   });
 
-  /** 200. Networks of users do not exist yet, and the predefined ones are never pruned. */
-  router.post('/networks/prune', (ctx) => answerJson(ctx, { NetworksDeleted: null }));
-
   /** 200. The classic builder has no cache but images. */
   router.post('/build/prune', (ctx) => answerJson(ctx, { CachesDeleted: null, SpaceReclaimed: 0 }));
 

@@ -21,6 +21,8 @@ export interface CreateRequest {
   platform?: Platform;
   /** Clients of old do not know that read-only binds hold for what is mounted below, too. */
   hasFlatReadOnly?: boolean;
+  /** How it wants to be on its networks is looked at only when it starts, but for the spelling of addresses. */
+  hasLateEndpoints?: boolean;
 }
 
 /** What containers get that do not say. */

@@ -8,7 +8,7 @@ import type { CreateRequest, HostLimits } from './container-checks.ts';
 import type { ImageView } from './image-view.ts';
 import { mergeLogConfig } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, Healthcheck, HostConfig } from './model.ts';
-import { donorOf } from './namespaces.ts';
+import { mainNetworkOf } from './namespaces.ts';
 
 /** The image serves the wanted platform, or 404 in dockerd's words; without a wish, a warning if it is foreign. */
 export function checkPlatform(image: ImageView, request: CreateRequest, host: Platform): string[] {
@@ -31,13 +31,16 @@ export function damageWarnings(isSound: boolean, image: string): string[] {
   return isSound ? [] : [`The image is damaged: pull it again, or run 'skerry verify --repair ${image}'`];
 }
 
-/** The record of a new container: the image's configuration under the request's. Throws 400 without a command. */
+/**
+ * The record of a new container: the image's configuration under the request's. `networkName` gives the name of a
+ * network for whatever it is called. Throws 400 without a command.
+ */
 export function newRecord(
   id: string,
   name: string,
   image: ImageView,
   request: CreateRequest,
-  host: HostLimits,
+  { host, networkName }: { host: HostLimits; networkName: (ref: string) => string },
 ): ContainerRecord {
   const config = mergeConfig(request.config, image.config.config ?? {});
   const hostConfig = withDefaults(request.hostConfig, host);
@@ -52,7 +55,7 @@ export function newRecord(
     diffIds: image.record.diffIds,
     config: { ...config, hostname: config.hostname === '' ? hostname : config.hostname },
     hostConfig,
-    endpoints: endpointsOf(request, hostConfig),
+    endpoints: endpointsOf(request, hostConfig, networkName),
     mounts: [],
     ports: {},
     state: {
@@ -101,14 +104,39 @@ function cgroupnsModeOf({ privileged }: HostConfig, { defaults, limits }: HostLi
   return defaults.cgroupnsMode ?? 'private';
 }
 
+/** Who says where to be is there and nowhere else; who does not, on the network that the mode names. */
 function endpointsOf(
-  { endpoints }: CreateRequest,
-  { networkMode }: HostConfig,
+  { endpoints, config }: CreateRequest,
+  hostConfig: HostConfig,
+  networkName: (ref: string) => string,
 ): Record<string, EndpointSettings> {
-  if (donorOf(networkMode) !== undefined) return {}; // it is on whichever networks the other one is
-  const name = networkMode === 'default' ? 'bridge' : networkMode;
-  const given = endpoints[name] ?? endpoints[networkMode];
-  return { [name]: given ?? emptyEndpoint() };
+  const main = mainNetworkOf(hostConfig);
+  if (main === undefined || config.networkDisabled) return {};
+  const given = Object.entries(endpoints);
+  if (given.length === 0) return { [networkName(main)]: emptyEndpoint() };
+  return Object.fromEntries(
+    given.map(([ref, endpoint]) => [
+      networkName(ref === 'default' ? 'bridge' : ref),
+      wantedEndpoint(endpoint),
+    ]),
+  );
+}
+
+/** What a client may say of an endpoint; the rest of what it sends is what the engine once told it. */
+export function wantedEndpoint(given: EndpointSettings): EndpointSettings {
+  const { macAddress } = given;
+  if (macAddress === '') return downEndpoint(given);
+  return { ...downEndpoint(given), macAddress, wantedMacAddress: macAddress };
+}
+
+/** An endpoint that is down: the wish stays, what was in force goes. */
+export function downEndpoint(endpoint: EndpointSettings): EndpointSettings {
+  const { ipamConfig, links, aliases, driverOpts, networkId, wantedMacAddress } = endpoint;
+  return {
+    ...emptyEndpoint(),
+    ...{ ipamConfig, links, aliases, driverOpts, networkId },
+    ...(wantedMacAddress !== undefined && { wantedMacAddress }),
+  };
 }
 
 /** An endpoint that was not asked for in any detail and is not up. */

@@ -10,15 +10,3 @@ export function tellContainer(
 ): void {
   events.emit('container', action, id, { ...config.labels, image: config.image, name, ...more });
 }
-
-/** Tells of each network that a container is on. */
-export function tellNetworks(
-  events: Events,
-  { id, endpoints }: ContainerRecord,
-  action: 'connect' | 'disconnect',
-): void {
-  for (const [name, { networkId }] of Object.entries(endpoints)) {
-    const type = name === 'bridge' ? 'bridge' : name === 'host' ? 'host' : 'null';
-    events.emit('network', action, networkId || name, { container: id, name, type });
-  }
-}

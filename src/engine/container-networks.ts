@@ -3,9 +3,10 @@ import { upLoopback } from '../network/inside.ts';
 import type { Endpoint, EndpointRequest } from '../network/model.ts';
 import type { LiveContainer, Networks } from '../network/networks.ts';
 import type { PortRequest } from '../network/ports.ts';
-import { emptyEndpoint } from './container-creation.ts';
+import { downEndpoint, emptyEndpoint } from './container-creation.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
+import { mainNetworkOf } from './namespaces.ts';
 
 /** What a record shows of a container's networks. */
 export type Connections = Pick<ContainerRecord, 'endpoints' | 'ports'>;
@@ -91,9 +92,12 @@ export class ContainerNetworks {
   }
 
   #requestOf(record: ContainerRecord, name: string, pid: number): EndpointRequest {
-    const { id, config, endpoints } = record;
+    const { id, config, hostConfig, endpoints } = record;
     const wanted = endpoints[name] ?? emptyEndpoint();
     const { ipv4Address, ipv6Address, linkLocalIPs } = wanted.ipamConfig ?? {};
+    // records of older daemons have only the container's own, which is that on its main network
+    const { wantedMacAddress: macAddress = name === mainNetworkOf(hostConfig) ? config.macAddress : '' } =
+      wanted;
     return {
       networkId: this.#networkIdOf(name, wanted),
       containerId: id,
@@ -103,7 +107,7 @@ export class ContainerNetworks {
       ...(ipv4Address && { ipAddress: ipv4Address }),
       ...(ipv6Address && { ipv6Address }),
       ...(linkLocalIPs && { linkLocalIps: linkLocalIPs }),
-      ...(config.macAddress && { macAddress: config.macAddress }),
+      ...(macAddress && { macAddress }),
       ...(wanted.driverOpts && { driverOpts: wanted.driverOpts }),
     };
   }
@@ -135,10 +139,7 @@ export function disconnectedEndpoints(
   endpoints: Record<string, EndpointSettings>,
 ): Record<string, EndpointSettings> {
   return Object.fromEntries(
-    Object.entries(endpoints).map(([name, { ipamConfig, links, aliases, driverOpts, networkId }]) => [
-      name,
-      { ...emptyEndpoint(), ipamConfig, links, aliases, driverOpts, networkId },
-    ]),
+    Object.entries(endpoints).map(([name, endpoint]) => [name, downEndpoint(endpoint)]),
   );
 }
 

@@ -8,6 +8,7 @@ import { checkPlatform, damageWarnings, newRecord } from './container-creation.t
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
 import type { ContainerRecords } from './container-records.ts';
+import { checkAddressTexts, checkNewEndpoints } from './endpoint-checks.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { Events } from './events.ts';
 import type { Filters } from './filters.ts';
@@ -22,6 +23,7 @@ import type { ContainerRecord } from './model.ts';
 import { checkBindSources } from './mount-requests.ts';
 import { mountPointsOf } from './mounts.ts';
 import { settleDonors } from './namespaces.ts';
+import type { NetworkRecord, NetworkRecords } from './network-records.ts';
 import { writtenBytes } from './rootfs-marks.ts';
 import { VolumeFilling } from './volume-filling.ts';
 import type { VolumeMounts } from './volume-mounts.ts';
@@ -70,12 +72,14 @@ export class Containers {
   /** Makes a container that can be started. Throws 400, 404 or 409 in dockerd's words and order. */
   async create(request: CreateRequest): Promise<{ id: string; warnings: string[] }> {
     const { host, images, records, events, log } = this.#parts;
+    const networkName = (ref: string) => this.#network(ref)?.name ?? ref;
     const checked = checkRequest(request, host);
     if (request.hostConfig.mounts?.length) await checkBindSources(request.hostConfig.mounts);
+    this.#checkEndpoints(request);
     const hostConfig = settleDonors(checked.hostConfig, (ref) => records.find(ref));
     return images.using(request.config.image, async (image) => {
       const id = newId();
-      const draft = newRecord(id, '', image, { ...request, hostConfig }, host);
+      const draft = newRecord(id, '', image, { ...request, hostConfig }, { host, networkName });
       const warnings = [
         ...checked.warnings,
         ...checkPlatform(image, request, host.platform),
@@ -184,6 +188,20 @@ export class Containers {
     });
   }
 
+  #checkEndpoints({ endpoints, hasLateEndpoints }: CreateRequest): void {
+    if (hasLateEndpoints) checkAddressTexts(endpoints);
+    else checkNewEndpoints(endpoints, (ref) => this.#network(ref));
+  }
+
+  /** Undefined for one that is not there, or cannot be told from others: that is found when the container starts. */
+  #network(ref: string): NetworkRecord | undefined {
+    try {
+      return this.#parts.networks.find(ref);
+    } catch {
+      return undefined;
+    }
+  }
+
   #find(ref: string): ContainerRecord {
     return this.#parts.records.find(ref);
   }
@@ -220,6 +238,7 @@ export interface ContainerParts {
   health: Pick<HealthChecks, 'of'>;
   events: Events;
   etc: EtcFiles;
+  networks: Pick<NetworkRecords, 'find'>;
   host: HostLimits;
   dataRoot: string;
   log: Log;

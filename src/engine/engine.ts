@@ -1,26 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CgroupLimits } from '../host/cgroup-limits.ts';
 import { cpus, hostname, platform } from '../host/facts.ts';
 import { ensureDirectory } from '../host/files.ts';
-import type { DeltaMaker } from '../layers/delta-maker.ts';
-import type { FileJobs } from '../layers/file-jobs.ts';
-import type { Layers } from '../layers/layers.ts';
 import { Disposal } from '../lib/disposal.ts';
-import type { Log } from '../lib/log.ts';
-import type { Networks } from '../network/networks.ts';
-import type { ResolverWishes } from '../network/resolver.ts';
-import type { Registry } from '../registry/registry.ts';
-import type { Runtime } from '../runtime/runtime.ts';
 import { Sidecars } from '../store/sidecars.ts';
-import type { Store } from '../store/store.ts';
 import { BaseStore } from './base-store.ts';
 import { Bases } from './bases.ts';
 import { Checkpoints } from './checkpoints.ts';
 import { Commits } from './commits.ts';
 import { ContainerArchives } from './container-archives.ts';
 import { ContainerChanges } from './container-changes.ts';
-import type { ContainerDefaults, HostLimits } from './container-checks.ts';
+import type { HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
 import { ContainerNetworks } from './container-networks.ts';
@@ -31,8 +21,9 @@ import { ContainerUpdates } from './container-updates.ts';
 import { Containers } from './containers.ts';
 import { DeltaImageMaking } from './delta-image-making.ts';
 import { DeltaImages } from './delta-images.ts';
-import { DeltaPulls, type DeltaSettings } from './delta-pulls.ts';
+import { DeltaPulls } from './delta-pulls.ts';
 import { DiskUsage } from './disk-usage.ts';
+import type { EngineOptions } from './engine-options.ts';
 import { EtcFiles } from './etc-files.ts';
 import { Events } from './events.ts';
 import { Execs } from './execs.ts';
@@ -40,14 +31,18 @@ import { HealthChecks } from './health.ts';
 import { ImageArchives } from './image-archives.ts';
 import { Images } from './images.ts';
 import { Imports } from './imports.ts';
-import { type LaunchDefaults, Launcher } from './launcher.ts';
+import { Launcher } from './launcher.ts';
 import { LayerShelf } from './layer-shelf.ts';
 import { Life } from './life.ts';
 import { MountSetup } from './mount-setup.ts';
+import { NetworkConnections } from './network-connections.ts';
+import { NetworkRecords } from './network-records.ts';
+import { NetworkUsers } from './network-users.ts';
+import { Networks } from './networks.ts';
 import { ProcessLists } from './process-lists.ts';
 import { Prunes } from './prunes.ts';
 import { Pulls } from './pulls.ts';
-import { Pushes, type PushRegistry } from './pushes.ts';
+import { Pushes } from './pushes.ts';
 import { Readers } from './readers.ts';
 import { Recovery } from './recovery.ts';
 import { SharedMemory } from './shared-memory.ts';
@@ -61,41 +56,6 @@ import { VolumeMounts } from './volume-mounts.ts';
 import { VolumeUsers } from './volume-users.ts';
 import { Volumes } from './volumes.ts';
 import { Waiters } from './waiters.ts';
-
-/** The parts below the engine, opened, and the few values that are its own. */
-export interface EngineOptions {
-  store: Store;
-  layers: Pick<Layers, keyof Layers>;
-  deltaMaker: Pick<DeltaMaker, 'make'>;
-  fileJobs: Pick<FileJobs, 'stat' | 'pack' | 'unpack' | 'changes'>;
-  registry: Pick<Registry, 'resolve' | 'tags' | 'blob' | 'unpackedBytes' | 'download' | 'deltas'> &
-    PushRegistry;
-  runtime: Pick<Runtime, Exclude<keyof Runtime, typeof Symbol.asyncDispose | 'versions' | 'warnings'>>;
-  networks: Pick<Networks, Exclude<keyof Networks, typeof Symbol.asyncDispose>>;
-  dataRoot: string;
-  execRoot: string;
-  resolver: ResolverWishes;
-  /** What `host-gateway` stands for in a container's extra hosts. */
-  hostGateway: string;
-  limits: CgroupLimits;
-  /** The daemon's, as images that are made here tell it. */
-  release: string;
-  parallelDownloads: number;
-  parallelUploads: number;
-  /** Speaks to balena-style supervisors in their way. */
-  supervisorCompat: boolean;
-  deltas: DeltaSettings;
-  /** The data root of another engine, whose images may serve as bases of deltas. */
-  deltaDataRoot: string | undefined;
-  /** How long the layers of a pull that died wait for the next try. */
-  pullLeaseMs: number;
-  /** How many images a tag remembers besides the one that it stands for. */
-  keepGenerations: number;
-  /** Larger blobs are spooled; none if undefined. */
-  pullSpoolAboveBytes: number | undefined;
-  containers: LaunchDefaults & ContainerDefaults;
-  log: (part: string) => Log;
-}
 
 /** What is kept in the data root beside the database and the layers, and who may pass through. */
 const places = [
@@ -119,6 +79,8 @@ export class Engine implements AsyncDisposable {
   readonly containerArchives: ContainerArchives;
   readonly containerChanges: ContainerChanges;
   readonly containers: Containers;
+  readonly networks: Networks;
+  readonly connections: NetworkConnections;
   readonly checkpoints: Checkpoints;
   readonly updates: ContainerUpdates;
   readonly volumes: Volumes;
@@ -151,6 +113,8 @@ export class Engine implements AsyncDisposable {
     this.containerArchives = o.containerArchives;
     this.containerChanges = o.containerChanges;
     this.containers = o.containers;
+    this.networks = o.networks;
+    this.connections = o.connections;
     this.checkpoints = o.checkpoints;
     this.updates = o.updates;
     this.volumes = o.volumes;
@@ -173,6 +137,8 @@ export class Engine implements AsyncDisposable {
     const events = new Events();
     const sidecars = new Sidecars({ dataRoot, log: o.log('store') });
     const records = await ContainerRecords.open({ store, sidecars });
+    const networkRecords = await NetworkRecords.open({ store, defaultBridge: networks.defaultBridge });
+    const users = new NetworkUsers({ networks: networkRecords, containers: records });
     const disposal = new Disposal();
     const space = new Space(dataRoot);
     const spools = await Spools.open({
@@ -239,6 +205,7 @@ export class Engine implements AsyncDisposable {
       mounts,
       shm: new SharedMemory(o.execRoot),
       records,
+      networkRecords,
       defaults: o.containers,
       log,
     });
@@ -248,7 +215,9 @@ export class Engine implements AsyncDisposable {
     );
     const [streams, waiters, readers] = [new Streams(), new Waiters(), new Readers()];
     const removal = new ContainerRemoval({ ...common, readers, volumes, streams, health, waiters });
-    const life = disposal.use(new Life({ ...common, runtime, streams, waiters, health, removal }));
+    const life = disposal.use(
+      new Life({ ...common, networks: networkRecords, runtime, streams, waiters, health, removal }),
+    );
     const trees = new ContainerTrees({ readers, life, launcher, mounts });
     const containers = new Containers({
       ...common,
@@ -260,6 +229,7 @@ export class Engine implements AsyncDisposable {
       life,
       health,
       etc,
+      networks: networkRecords,
       host,
       dataRoot,
     });
@@ -329,6 +299,22 @@ export class Engine implements AsyncDisposable {
         log: o.log('images'),
       }),
       containers,
+      networks: new Networks({
+        records: networkRecords,
+        users,
+        kernel: networks,
+        defaultOptions: o.defaultNetworkOptions,
+        events,
+        log: o.log('networks'),
+      }),
+      connections: new NetworkConnections({
+        records: networkRecords,
+        containers: records,
+        containerNetworks,
+        users,
+        life,
+        events,
+      }),
       checkpoints: new Checkpoints({ ...common, runtime, life }),
       updates: new ContainerUpdates({ records, life, runtime, events, host }),
       volumes,
@@ -386,6 +372,7 @@ export class Engine implements AsyncDisposable {
         log: o.log('recovery'),
       }),
     });
+    await engine.networks.recover();
     await engine.#recovery.run();
     life.watch();
     health.recover();

@@ -9,6 +9,7 @@ import type { DeviceEdits } from '../runtime/cdi.ts';
 import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
+import { settleEndpoints } from './container-endpoints.ts';
 import type { ContainerNetworks } from './container-networks.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { initMount, wantsInit } from './init-program.ts';
@@ -16,7 +17,8 @@ import type { LayerShelf } from './layer-shelf.ts';
 import { type LogDefaults, logSinkOf } from './log-drivers.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding, Ulimit } from './model.ts';
 import type { MountSetup } from './mount-setup.ts';
-import { donorOf, type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
+import { type FindContainer, findDonors, sharedMemoryOf } from './namespaces.ts';
+import type { NetworkRecords } from './network-records.ts';
 import { markRootfs } from './rootfs-marks.ts';
 import type { SecurityDefaults } from './security.ts';
 import type { SharedMemory } from './shared-memory.ts';
@@ -61,6 +63,7 @@ export class Launcher {
   readonly #shelf: Pick<LayerShelf, 'mounting' | 'collectRetired' | 'isSound'>;
   readonly #runtime: LaunchParts['runtime'];
   readonly #networks: LaunchParts['networks'];
+  readonly #networkRecords: Pick<NetworkRecords, 'find'>;
   readonly #etc: EtcFiles;
   readonly #mounts: MountSetup;
   readonly #shm: SharedMemory;
@@ -76,6 +79,7 @@ export class Launcher {
       mounts: MountSetup;
       shm: SharedMemory;
       records: { find: FindContainer };
+      networkRecords: Pick<NetworkRecords, 'find'>;
       defaults: LaunchDefaults;
       log: Log;
     },
@@ -85,6 +89,7 @@ export class Launcher {
     this.#shelf = o.shelf;
     this.#runtime = o.runtime;
     this.#networks = o.networks;
+    this.#networkRecords = o.networkRecords;
     this.#etc = o.etc;
     this.#mounts = o.mounts;
     this.#shm = o.shm;
@@ -120,9 +125,9 @@ export class Launcher {
   /** Everything up to the point where only `runtime.start` is missing. What fails is taken down by the caller. */
   async setUp(given: ContainerRecord, checkpointPath?: string): Promise<Launch> {
     const { hostConfig } = given;
-    checkNetwork(given);
-    const donors = findDonors(given, this.#find);
-    const record = withNamesOf(given, donors.network);
+    const placed = settleEndpoints(given, this.#networkRecords);
+    const donors = findDonors(placed, this.#find);
+    const record = withNamesOf(placed, donors.network);
     const log = logSinkOf(record, { path: this.logPathOf(record.id), defaults: this.#defaults.logs });
     const rootfs = await this.mount(record);
     await markRootfs(rootfs);
@@ -212,16 +217,4 @@ function withNamesOf(record: ContainerRecord, donor: ContainerRecord | undefined
   if (donor === undefined) return record;
   const { hostname, domainname } = donor.config;
   return { ...record, config: { ...record.config, hostname, domainname } };
-}
-
-function checkNetwork({ hostConfig, endpoints }: ContainerRecord): void {
-  const { networkMode } = hostConfig;
-  if (!['default', 'bridge', 'host', 'none'].includes(networkMode) && donorOf(networkMode) === undefined)
-    throw fail.network(`network ${networkMode} not found`, { status: 404 });
-  for (const { ipamConfig, aliases } of Object.values(endpoints)) {
-    if (ipamConfig?.ipv4Address || ipamConfig?.ipv6Address)
-      throw fail.badRequest('user specified IP address is supported on user defined networks only');
-    if (aliases?.length)
-      throw fail.badRequest('network-scoped alias is supported only for containers in user defined networks');
-  }
 }

@@ -5,7 +5,7 @@ import { parseSignal } from '../lib/signals.ts';
 import { nowText } from '../lib/time.ts';
 import { startExitCode } from '../runtime/failure.ts';
 import type { ContainerExit, Runtime } from '../runtime/runtime.ts';
-import { tellContainer, tellNetworks } from './container-events.ts';
+import { tellContainer } from './container-events.ts';
 import { disconnectedEndpoints } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { ContainerRemoval } from './container-removal.ts';
@@ -15,6 +15,8 @@ import { Freezer } from './freezer.ts';
 import type { HealthChecks } from './health.ts';
 import type { Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
+import { tellNetworks } from './network-events.ts';
+import type { NetworkRecords } from './network-records.ts';
 import { wantsRestart } from './restart-policy.ts';
 import { RestartTimers } from './restart-timers.ts';
 import type { Streams } from './streams.ts';
@@ -38,6 +40,7 @@ interface Target {
  */
 export class Life {
   readonly #records: ContainerRecords;
+  readonly #networks: Pick<NetworkRecords, 'get'>;
   readonly #launcher: Launcher;
   readonly #runtime: LifeRuntime;
   readonly #streams: Streams;
@@ -57,6 +60,7 @@ export class Life {
 
   constructor(o: {
     records: ContainerRecords;
+    networks: Pick<NetworkRecords, 'get'>;
     launcher: Launcher;
     runtime: LifeRuntime;
     streams: Streams;
@@ -67,6 +71,7 @@ export class Life {
     log: Log;
   }) {
     this.#records = o.records;
+    this.#networks = o.networks;
     this.#launcher = o.launcher;
     this.#runtime = o.runtime;
     this.#streams = o.streams;
@@ -212,7 +217,7 @@ export class Life {
         state: { ...starting.state, status: 'running', pid, exitCode: 0, startedAt: nowText() },
       });
       this.#health.begin(running);
-      tellNetworks(this.#events, running, 'connect');
+      tellNetworks(this.#events, this.#networks, running, 'connect');
       this.#tell(running, 'start');
     } catch (cause) {
       await this.#abandon(starting, before, cause);
@@ -291,7 +296,7 @@ export class Life {
     });
     if (exit.wasOomKilled && !record.state.oomKilled) this.#tell(ended, 'oom');
     this.#tell(ended, 'die', { exitCode: String(exit.exitCode), execDuration: ranSeconds(ended) });
-    tellNetworks(this.#events, record, 'disconnect');
+    tellNetworks(this.#events, this.#networks, record, 'disconnect');
     this.#waiters.ended(id, { exitCode: exit.exitCode }, { isFinal: !restarts });
     if (restarts) this.#scheduleRun(ended);
     else if (record.hostConfig.autoRemove && !this.#returning.has(id))

@@ -215,7 +215,10 @@ export interface EndpointSettings {
   ipv6Gateway: string;
   globalIPv6Address: string;
   globalIPv6PrefixLen: number;
+  /** In force; before the first start, what was asked for. */
   macAddress: string;
+  /** What was asked for, in records. Older ones have none: there, the container's own is meant. */
+  wantedMacAddress?: string;
 }
 
 /**

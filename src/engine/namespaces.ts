@@ -18,6 +18,12 @@ export function donorOf(mode: string): string | undefined {
   return mode.startsWith('container:') ? mode.slice('container:'.length) : undefined;
 }
 
+/** The network that a container is on if it names no other; undefined for one that joins another container's. */
+export function mainNetworkOf({ networkMode }: Pick<HostConfig, 'networkMode'>): string | undefined {
+  if (donorOf(networkMode) !== undefined) return undefined;
+  return networkMode === 'default' || networkMode === '' ? 'bridge' : networkMode;
+}
+
 /** True for a container that cannot be started before another one. */
 export function joinsOthers({ hostConfig: { networkMode, ipcMode, pidMode } }: ContainerRecord): boolean {
   return [networkMode, ipcMode, pidMode].some((mode) => donorOf(mode) !== undefined);

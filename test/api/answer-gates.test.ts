@@ -123,6 +123,8 @@ test('G121: aliases are what the client sent from 1.45 on; before, ID and host n
   assert.deepEqual(await of(['1.45', '1.45']), [['db'], ['db']]);
   assert.deepEqual(await of(['1.45', '1.44']), more);
   assert.deepEqual(await of(['1.44']), more);
+  assert.deepEqual(await of(['1.43']), [['db'], ['db']], 'before its first start');
+  record.endpoints['mine'] = { ...own, networkId: 'ab'.repeat(32) };
   assert.deepEqual(await of(['1.43']), more);
 });
 

@@ -171,8 +171,11 @@ test('G093: an endpoint’s MAC address counts from 1.44 on', async (t) => {
   assert.equal(macOf(await create(t, ['1.45', '1.44'], body)), '02:00:00:00:00:01');
   const wide = { ...body, MacAddress: '02:00:00:00:00:02' };
   assert.equal(macOf(await create(t, ['1.45', '1.43'], wide)), '02:00:00:00:00:02');
-  const bad = { NetworkingConfig: { EndpointsConfig: { bridge: { MacAddress: 'nonsense' } } } };
-  assert.equal((await create(t, ['1.45'], bad)).message, 'invalid MAC address nonsense');
+});
+
+test('G109: how a container is on its networks is looked at when it starts, below ceiling 1.44', async (t) => {
+  assert.equal((await create(t, ['1.43'], {})).request?.hasLateEndpoints, true);
+  assert.equal((await create(t, ['1.44', '1.43'], {})).request?.hasLateEndpoints, undefined);
 });
 
 test('G094: a MAC address with the host’s network is a conflict below 1.44, and ignored from there on', async (t) => {

@@ -222,6 +222,8 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     registries: { login: never, inspect: never, search: never },
     verifications: { verify: never },
     volumes: { list: never, inspect: never, create: never, remove: never },
+    networks: { create: never, list: never, inspect: never, remove: never, prune: never },
+    connections: { connect: never, disconnect: never },
     prunes: { containers: never, volumes: never },
     usage: { measure: async () => ({}) },
     events: { subscribe: never },

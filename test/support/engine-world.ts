@@ -119,6 +119,7 @@ export class World implements AsyncDisposable {
         registry: this.registry,
         runtime,
         networks,
+        defaultNetworkOptions: {},
         dataRoot: this.dataRoot,
         execRoot: this.execRoot,
         resolver: { dns: [], dnsSearch: [], dnsOptions: [] },

@@ -37,7 +37,7 @@ test('states and their texts are those of docker ps', () => {
     [{ status: 'dead' }, 'dead', 'Dead', false],
   ] as [Partial<ContainerState>, string, string, boolean][]) {
     const view = aView(aContainer({ state }));
-    const summary = summaryWire(view, nowMs);
+    const summary = summaryWire(view, { nowMs, axes });
     assert.deepEqual([summary['State'], summary['Status']], [status, text]);
     const { State } = inspectWire(view, { axes, execIds: [] }) as { State: Record<string, unknown> };
     assert.deepEqual([State['Status'], State['Running']], [status, isRunning]);
@@ -46,7 +46,7 @@ test('states and their texts are those of docker ps', () => {
 
 test('the command is entrypoint and words, those with blanks in quotes', () => {
   const record = aContainer({ config: { entrypoint: ['/bin/a b'], cmd: ['c', 'd e'] } });
-  assert.equal(summaryWire(aView(record), nowMs)['Command'], "/bin/a b c 'd e'");
+  assert.equal(summaryWire(aView(record), { nowMs, axes })['Command'], "/bin/a b c 'd e'");
   const { Path, Args } = inspectWire(aView(record), { axes, execIds: [] });
   assert.deepEqual([Path, Args], ['/bin/a b', ['c', 'd e']]);
 });
@@ -59,13 +59,13 @@ test('ports are there while it is up', () => {
     ],
     '53/udp': null,
   };
-  assert.deepEqual(summaryWire(aView(aContainer({ ports })), nowMs)['Ports'], [
+  assert.deepEqual(summaryWire(aView(aContainer({ ports })), { nowMs, axes })['Ports'], [
     { IP: '0.0.0.0', PrivatePort: 80, PublicPort: 8080, Type: 'tcp' },
     { IP: '::', PrivatePort: 80, PublicPort: 8080, Type: 'tcp' },
     { PrivatePort: 53, Type: 'udp' },
   ]);
   const stopped = aContainer({ ports, state: { status: 'exited' } });
-  assert.deepEqual(summaryWire(aView(stopped), nowMs)['Ports'], []);
+  assert.deepEqual(summaryWire(aView(stopped), { nowMs, axes })['Ports'], []);
 });
 
 test('a list has what dockerd lists, in its order', () => {
@@ -91,7 +91,7 @@ test('a list has what dockerd lists, in its order', () => {
       },
     ],
   });
-  const wire = summaryWire({ ...aView(record), sizes: { rwBytes: 0, rootBytes: 7 } }, nowMs);
+  const wire = summaryWire({ ...aView(record), sizes: { rwBytes: 0, rootBytes: 7 } }, { nowMs, axes });
   assert.deepEqual(Object.keys(wire), [
     'Id',
     'Names',

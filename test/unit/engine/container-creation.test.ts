@@ -20,6 +20,7 @@ const host: HostLimits = {
   limits: everyLimit,
   defaults: plainDefaults,
 };
+const place = { host, networkName: (ref: string) => ref };
 const image = (config: object = { Cmd: ['sh'] }, more: Parameters<typeof imageRecord>[0] = {}) =>
   viewOf(imageRecord({ ...more, config: { config } }), []);
 const id = '0123456789abcdef'.repeat(4);
@@ -91,7 +92,7 @@ test("a new record has dockerd's defaults", () => {
     'n',
     image(),
     createRequest(),
-    host,
+    place,
   );
   assert.equal(config.hostname, id.slice(0, 12));
   assert.deepEqual(config.labels, {});
@@ -112,12 +113,13 @@ test("a new record has dockerd's defaults", () => {
 
 test('defaults that depend on others', () => {
   const make = (hostConfig: object, o: Partial<HostLimits> = {}) =>
-    newRecord(id, 'n', image(), createRequest({ hostConfig }), { ...host, ...o });
+    newRecord(id, 'n', image(), createRequest({ hostConfig }), { ...place, host: { ...host, ...o } });
   assert.equal(make({ memory: 8 << 20 }).hostConfig.memorySwap, 16 << 20);
   assert.equal(make({ memory: 8 << 20, memorySwap: -1 }).hostConfig.memorySwap, -1);
   assert.equal(make({ pidsLimit: 0 }).hostConfig.pidsLimit, null);
   assert.equal(make({ networkMode: 'host' }).config.hostname, 'board');
   assert.deepEqual(Object.keys(make({ networkMode: 'none' }).endpoints), ['none']);
+  assert.deepEqual(make({ networkMode: 'container:x' }).endpoints, {});
   assert.equal(make({}, { limits: { ...everyLimit, version: 1 } }).hostConfig.cgroupnsMode, 'host');
   assert.equal(make({}).hostConfig.oomKillDisable, false);
   assert.ok(make({}).hostConfig.maskedPaths?.includes('/proc/kcore'));
@@ -126,7 +128,7 @@ test('defaults that depend on others', () => {
 });
 
 test('an image without a command needs one', () => {
-  const make = (config: object) => newRecord(id, 'n', image({}), createRequest({ config }), host);
+  const make = (config: object) => newRecord(id, 'n', image({}), createRequest({ config }), place);
   assert.throws(() => make({}), { status: 400, message: 'no command specified' });
   assert.deepEqual(make({ cmd: ['x'] }).config.cmd, ['x']);
 });
