@@ -62,8 +62,10 @@ async function openEngine(config: Config, logOf: (part: string) => Log, disposal
   const networks = disposal.use(
     await Networks.open({
       name: config.bridge,
-      ...(config.bip !== undefined && { bip: config.bip }),
-      ...(config.fixedCidr !== undefined && { fixedCidr: config.fixedCidr }),
+      ...{ bip: config.bip, fixedCidr: config.fixedCidr, defaultGateway: config.defaultGateway },
+      ...{ isIpv6: config.ipv6, bip6: config.bip6, fixedCidrV6: config.fixedCidrV6 },
+      defaultGatewayV6: config.defaultGatewayV6,
+      addressPools: config.addressPools,
       mtu: config.mtu,
       isIcc: config.icc,
       isMasquerade: config.ipMasq,

@@ -1,115 +1,79 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { fail } from '../errors.ts';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Netlink } from '../host/netlink.ts';
-import { chooseSubnet, hardwareAddress } from './addresses.ts';
+import { hardwareAddress } from './addresses.ts';
 import { ensureBridge, findLink, type Link } from './links.ts';
-import { hostResolvConf, nameServers } from './resolver.ts';
-import {
-  addAddressMessage,
-  addressesOf,
-  type InterfaceAddress,
-  removeAddressMessage,
-  routedSubnets,
-} from './routes.ts';
-import {
-  type Address,
-  addressAt,
-  formatAddress,
-  isWithin,
-  lastOf,
-  parseAddress,
-  parseCidr,
-  type Subnet,
-} from './subnets.ts';
+import { addAddressMessage, addressesOf, type InterfaceAddress, removeAddressMessage } from './routes.ts';
+import { contains, type Family, parseAddress, parseCidr } from './subnets.ts';
 
-/** What a bridge network may be told about its addresses, as dockerd's keys of that name. */
-export interface AddressPlan {
-  /** The bridge's own address with its prefix length. */
-  bip?: string;
-  /** The part of the subnet that containers get addresses from. */
-  fixedCidr?: string;
-}
-
-/** The addresses of a bridge network. */
-export interface BridgeAddresses {
-  subnet: Subnet;
-  range: Subnet;
-  gateway: string;
-}
-
-/**
- * Where the network lies: as told; else where its bridge already is, so that running containers keep their gateway;
- * else in the first usual subnet that the host neither routes to nor asks for names in.
- */
-export async function planAddresses(
-  netlink: Netlink,
-  name: string,
-  { bip, fixedCidr }: AddressPlan,
-): Promise<BridgeAddresses> {
-  const fixed = fixedCidr === undefined ? undefined : cidr('fixed-cidr', fixedCidr).subnet;
-  const { address, subnet } =
-    bip !== undefined
-      ? cidr('bip', bip)
-      : ((await presentAddress(netlink, name)) ?? firstOf(fixed ?? (await freeSubnet(netlink))));
-  const range = fixed ?? subnet;
-  const gateway = formatAddress(address);
-  const isEnd = address.bits === subnet.base || address.bits === lastOf(subnet).bits;
-  if (isEnd && subnet.prefixLength < 31) throw fail.config(`bip: ${gateway} is no address of a host`);
-  if (!isWithin(range, subnet))
-    throw fail.config(`fixed-cidr: ${fixedCidr} is not within the network of ${gateway}`);
-  return { subnet, range, gateway };
-}
-
-function cidr(key: string, text: string): { address: Address; subnet: Subnet } {
-  const parsed = parseCidr(text);
-  if (parsed?.subnet.family !== 4)
-    throw fail.config(`${key}: ${text} is not an IPv4 address with a prefix length`);
-  return parsed;
-}
-
-async function presentAddress(
-  netlink: Netlink,
-  name: string,
-): Promise<{ address: Address; subnet: Subnet } | undefined> {
+/** The addresses of an interface of that name, each with its prefix length; none if there is no such interface. */
+export async function presentAddresses(netlink: Netlink, name: string): Promise<string[]> {
   const link = await findLink(netlink, name);
-  const [first] = link === undefined ? [] : await addressesOf(netlink, link.index);
-  return first === undefined ? undefined : parseCidr(`${first.address}/${first.prefixLength}`);
+  if (link === undefined) return [];
+  const all = [
+    ...(await addressesOf(netlink, link.index, 4)),
+    ...(await addressesOf(netlink, link.index, 6)),
+  ];
+  return all.map(({ address, prefixLength }) => `${address}/${prefixLength}`);
 }
 
-async function freeSubnet(netlink: Netlink): Promise<Subnet> {
-  return chooseSubnet(await routedSubnets(netlink), nameServers(await hostResolvConf()));
-}
-
-function firstOf(subnet: Subnet): { address: Address; subnet: Subnet } {
-  return { address: addressAt(subnet, 1n), subnet };
-}
-
-/** Makes the bridge as planned, or changes what is there into it. */
+/** Makes a bridge with these addresses (`172.17.0.1/16`), the IPv4 one first, or changes what is there into it. */
 export async function setUpBridge(
   netlink: Netlink,
-  o: { name: string; mtu: number; addresses: BridgeAddresses; isForwarding: boolean },
+  o: { name: string; mtu: number; addresses: readonly string[]; isForwarding: boolean },
 ): Promise<Link> {
-  const { gateway, subnet } = o.addresses;
-  const macAddress = hardwareAddress(gateway);
+  const wanted = o.addresses.map(interfaceAddress);
+  const macAddress = hardwareAddress(wanted[0]?.address ?? '');
   const bridge = await ensureBridge(netlink, { name: o.name, mtu: o.mtu, macAddress });
-  await setAddress(netlink, bridge.index, { address: gateway, prefixLength: subnet.prefixLength });
+  const isIpv6 = wanted.some(({ address }) => parseAddress(address).family === 6);
+  // an interface may have been made where IPv6 is off by default
+  if (isIpv6) setKernel(`ipv6/conf/${o.name}/disable_ipv6`, '0');
+  for (const family of [4, 6] as const) await setAddresses(netlink, bridge.index, family, wanted);
   // published ports on the host's loopback: the kernel would take the answers for forgeries
   setKernel(`ipv4/conf/${o.name}/route_localnet`, '1');
   // a container must not be able to make itself the host's IPv6 router
   setKernel(`ipv6/conf/${o.name}/accept_ra`, '0');
   if (o.isForwarding) setKernel('ipv4/ip_forward', '1');
+  if (o.isForwarding && isIpv6) forwardIpv6();
   return bridge;
 }
 
-async function setAddress(netlink: Netlink, index: number, wanted: InterfaceAddress): Promise<void> {
-  const present = await addressesOf(netlink, index);
-  const isWanted = ({ address, prefixLength }: InterfaceAddress) =>
-    parseAddress(address).bits === parseAddress(wanted.address).bits && prefixLength === wanted.prefixLength;
-  const stale = present.filter((address) => !isWanted(address));
+/** Routers do not listen to other routers, unless told so: the host must keep the way out that it has by them. */
+function forwardIpv6(): void {
+  const directory = '/proc/sys/net/ipv6/conf';
+  for (const name of existsSync(directory) ? readdirSync(directory) : [])
+    if (readKernel(`ipv6/conf/${name}/accept_ra`) === '1') setKernel(`ipv6/conf/${name}/accept_ra`, '2');
+  setKernel('ipv6/conf/default/forwarding', '1');
+  setKernel('ipv6/conf/all/forwarding', '1');
+}
+
+/** Those of that family, and no others but the one that each IPv6 interface makes itself. */
+async function setAddresses(
+  netlink: Netlink,
+  index: number,
+  family: Family,
+  all: readonly InterfaceAddress[],
+): Promise<void> {
+  const isSame = (one: InterfaceAddress) => (other: InterfaceAddress) =>
+    parseAddress(one.address).bits === parseAddress(other.address).bits &&
+    one.prefixLength === other.prefixLength;
+  const wanted = all.filter(({ address }) => parseAddress(address).family === family);
+  const present = (await addressesOf(netlink, index, family)).filter(({ address }) => !isLinkLocal(address));
+  const stale = present.filter((one) => !wanted.some(isSame(one)));
+  const missing = wanted.filter((one) => !present.some(isSame(one)));
   await netlink.request([
-    ...(present.some(isWanted) ? [] : [addAddressMessage(index, wanted)]),
+    ...missing.map((address) => addAddressMessage(index, address)),
     ...stale.map((address) => removeAddressMessage(index, address)),
   ]);
+}
+
+function isLinkLocal(text: string): boolean {
+  const linkLocal = parseCidr('fe80::/64')?.subnet;
+  return linkLocal !== undefined && contains(linkLocal, parseAddress(text));
+}
+
+function interfaceAddress(text: string): InterfaceAddress {
+  const [address = '', length] = text.split('/');
+  return { address, prefixLength: Number(length) };
 }
 
 /**
@@ -117,8 +81,13 @@ async function setAddress(netlink: Netlink, index: number, wanted: InterfaceAddr
  * that directory shows the network namespace of the thread that looks.
  */
 function setKernel(setting: string, value: string): void {
+  const present = readKernel(setting);
+  if (present !== undefined && present !== value) writeFileSync(`/proc/sys/net/${setting}`, value);
+}
+
+function readKernel(setting: string): string | undefined {
   const path = `/proc/sys/net/${setting}`;
-  if (existsSync(path) && readFileSync(path, 'utf8').trim() !== value) writeFileSync(path, value);
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
 }
 
 /**

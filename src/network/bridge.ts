@@ -3,25 +3,26 @@ import { Failure, fail, messageOf } from '../errors.ts';
 import { Netlink } from '../host/netlink.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import { AddressPool, hardwareAddress } from './addresses.ts';
-import { type BridgeAddresses, planAddresses, setUpBridge } from './bridge-setup.ts';
+import { addressOfMac, hardwareAddress } from './addresses.ts';
+import { presentAddresses, setUpBridge } from './bridge-setup.ts';
 import { Cables } from './cables.ts';
 import { forgetConnections } from './conntrack.ts';
+import { type AddressPlan, bridgeRouter, defaultBridgePools } from './default-bridge.ts';
 import { type BackendChoice, Firewall } from './firewall.ts';
+import type { Ipam, Lease } from './ipam.ts';
 import { macBytes, removeLink } from './links.ts';
-import type { Endpoint, EndpointRequest } from './model.ts';
+import type { Endpoint, EndpointRequest, IpamConfig } from './model.ts';
 import { HostPorts, type PortMapping } from './ports.ts';
-import type { PublishedPort } from './ruleset.ts';
-import { formatSubnet } from './subnets.ts';
+import { publishedPorts } from './ruleset.ts';
+import { type Family, parseCidr } from './subnets.ts';
 
 /** How a container wants to be connected. */
 export type ConnectRequest = Omit<EndpointRequest, 'networkId'>;
 
-export interface BridgeOptions {
+export interface BridgeOptions extends AddressPlan {
   /** The bridge interface. */
   name: string;
-  bip?: string;
-  fixedCidr?: string;
+  ipam: Ipam;
   mtu: number;
   /** Containers may talk to each other. */
   isIcc: boolean;
@@ -44,8 +45,9 @@ export class BridgeNetwork implements AsyncDisposable {
   /** `172.17.0.0/16`. */
   readonly subnet: string;
   readonly gateway: string;
-  readonly #prefixLength: number;
-  readonly #pool: AddressPool;
+  /** Settled. */
+  readonly pools: readonly IpamConfig[];
+  readonly #ipam: Ipam;
   readonly #hostPorts = new HostPorts();
   readonly #cables: Cables;
   readonly #firewall: Firewall;
@@ -56,7 +58,9 @@ export class BridgeNetwork implements AsyncDisposable {
 
   private constructor(o: {
     name: string;
-    addresses: BridgeAddresses;
+    id: string;
+    pools: readonly IpamConfig[];
+    ipam: Ipam;
     cables: Cables;
     firewall: Firewall;
     connections: Netlink;
@@ -66,13 +70,12 @@ export class BridgeNetwork implements AsyncDisposable {
     this.#firewall = o.firewall;
     this.#connections = o.connections;
     this.#log = o.log;
-    this.#pool = new AddressPool(o.addresses);
-    this.#prefixLength = o.addresses.subnet.prefixLength;
+    this.#ipam = o.ipam;
+    this.id = o.id;
+    this.pools = o.pools;
     this.name = o.name;
-    this.subnet = formatSubnet(o.addresses.subnet);
-    this.gateway = o.addresses.gateway;
-    // the same after every start, although nothing is stored
-    this.id = createHash('sha256').update(`bridge network ${o.name}`).digest('hex');
+    this.subnet = o.pools[0]?.subnet ?? '';
+    this.gateway = o.pools[0]?.gateway ?? '';
   }
 
   /**
@@ -80,19 +83,29 @@ export class BridgeNetwork implements AsyncDisposable {
    * `recover` says whose they are, or the first `connect`.
    */
   static async open(options: BridgeOptions): Promise<BridgeNetwork> {
-    const { name, mtu, isIcc, isMasquerade, firewallBackend = 'auto', log } = options;
+    const { name, ipam, isIpv6, mtu, isIcc, isMasquerade, firewallBackend = 'auto', log } = options;
+    // the same after every start, although nothing is stored
+    const id = createHash('sha256').update(`bridge network ${name}`).digest('hex');
+    let pools: IpamConfig[] = [];
     let firewall: Firewall | undefined;
     try {
       await using netlink = Netlink.open('route');
-      const addresses = await planAddresses(netlink, name, options);
+      const wanted = defaultBridgePools(options, await presentAddresses(netlink, name));
+      const driver = 'bridge';
+      pools = await ipam.settle({ id, name: 'bridge', driver, isIpv6: isIpv6 === true, ipam: wanted });
       firewall = await Firewall.open({ backend: firewallBackend, log });
-      const { subnet } = addresses;
-      firewall.setBridge({ name, subnets: [subnet], isInternal: false, isIcc, isMasquerade });
+      const parsed = pools.flatMap(({ subnet = '' }) => parseCidr(subnet) ?? []);
+      const subnets = parsed.map(({ subnet }) => subnet);
+      firewall.setBridge({ name, subnets, isInternal: false, isIcc, isMasquerade });
+      const addresses = pools.map(
+        ({ subnet = '', gateway = '' }) => gateway + subnet.slice(subnet.indexOf('/')),
+      );
       const { index } = await setUpBridge(netlink, { ...options, addresses });
       const cables = Cables.open({ bridge: index, mtu, isIcc, log });
       const connections = Netlink.open('netfilter');
-      return new BridgeNetwork({ name, addresses, cables, firewall, connections, log });
+      return new BridgeNetwork({ name, id, pools, ipam, cables, firewall, connections, log });
     } catch (cause) {
+      ipam.forget(id);
       await firewall?.[Symbol.asyncDispose]();
       if (cause instanceof Failure) throw cause;
       throw fail.network(`cannot set up bridge ${name}: ${messageOf(cause)}`, { cause });
@@ -119,8 +132,6 @@ export class BridgeNetwork implements AsyncDisposable {
       endpoint.hostInterface = await this.#cables.plug({
         ...endpoint,
         pid: request.pid,
-        name: endpoint.interfaceName,
-        address: endpoint.ipAddress,
       });
       await this.#publish(endpoint);
       return endpoint;
@@ -163,6 +174,7 @@ export class BridgeNetwork implements AsyncDisposable {
     await this[Symbol.asyncDispose]();
     await using netlink = Netlink.open('route');
     await removeLink(netlink, this.name);
+    this.#ipam.forget(this.id);
   }
 
   /** Lets go of the host's ports and of the kernel; containers stay connected. */
@@ -173,31 +185,49 @@ export class BridgeNetwork implements AsyncDisposable {
     await this.#connections[Symbol.asyncDispose]();
   }
 
-  #newEndpoint({ containerId, ipAddress: wanted, macAddress }: ConnectRequest): Endpoint {
-    const ipAddress = this.#pool.take(wanted);
+  #newEndpoint(request: ConnectRequest): Endpoint {
+    const ipv4 = this.#ipam.take(this.id, 4, request.ipAddress);
+    const macAddress = request.macAddress?.toLowerCase() ?? hardwareAddress(ipv4.address);
+    let ipv6: Lease | undefined;
+    try {
+      if (this.pools.length > 1) ipv6 = this.#ipam.take(this.id, 6, this.#ipv6Wish(request, macAddress));
+    } catch (cause) {
+      this.#ipam.release(this.id, ipv4.address);
+      throw cause;
+    }
     return {
-      containerId,
-      ipAddress,
-      prefixLength: this.#prefixLength,
-      gateway: this.gateway,
-      macAddress: macAddress?.toLowerCase() ?? hardwareAddress(ipAddress),
+      containerId: request.containerId,
+      ipAddress: ipv4.address,
+      prefixLength: ipv4.prefixLength,
+      gateway: this.#routerOf(4) ?? ipv4.gateway,
+      macAddress,
       endpointId: newId(),
       networkId: this.id,
       ports: [],
       interfaceName: 'eth0',
       hostInterface: '',
-      ipv6Address: '',
-      ipv6PrefixLength: 0,
-      ipv6Gateway: '',
+      ipv6Address: ipv6?.address ?? '',
+      ipv6PrefixLength: ipv6?.prefixLength ?? 0,
+      ipv6Gateway: this.#routerOf(6) ?? ipv6?.gateway ?? '',
     };
+  }
+
+  /** As dockerd has it on its default bridge: what follows from the MAC address, if there is room and no range. */
+  #ipv6Wish({ ipv6Address }: ConnectRequest, macAddress: string): string | undefined {
+    const { subnet = '', ipRange } = this.pools[1] ?? {};
+    return ipv6Address ?? (ipRange === undefined ? addressOfMac(subnet, macAddress) : undefined);
+  }
+
+  #routerOf(family: Family): string | undefined {
+    return bridgeRouter(this.pools, family);
   }
 
   async #reservePorts(
     { ports, containerName }: ConnectRequest,
-    { endpointId }: Endpoint,
+    { endpointId, ipv6Address }: Endpoint,
   ): Promise<PortMapping[]> {
     try {
-      return await this.#hostPorts.reserve(ports);
+      return await this.#hostPorts.reserve(ports, { isIpv6: ipv6Address !== '' });
     } catch (cause) {
       const where = `endpoint ${containerName} (${endpointId})`;
       const text = `driver failed programming external connectivity on ${where}: ${messageOf(cause)}`;
@@ -226,16 +256,11 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 
   async #adopt(endpoint: Endpoint): Promise<void> {
-    const { containerId, ipAddress, ports } = endpoint;
+    const { containerId, ports } = endpoint;
     this.#endpoints.set(containerId, endpoint);
-    try {
-      this.#pool.take(ipAddress);
-    } catch (err) {
-      this.#log.warn(
-        { container: containerId, ipAddress, err },
-        'the address of a live container is not free',
-      );
-    }
+    for (const address of addressesOf(endpoint))
+      if (!this.#ipam.adopt(this.id, address))
+        this.#log.warn({ container: containerId, address }, 'the address of a live container is not free');
     for (const port of await this.#hostPorts.adopt(ports))
       this.#log.warn({ container: containerId, ...port }, 'another process has the port of a live container');
   }
@@ -249,7 +274,9 @@ export class BridgeNetwork implements AsyncDisposable {
         if (endpoint.hostInterface !== '') await this.#cables.unplug(endpoint.hostInterface);
       },
       () => this.#hostPorts.release(endpoint.ports),
-      async () => this.#pool.release(endpoint.ipAddress),
+      async () => {
+        for (const address of addressesOf(endpoint)) this.#ipam.release(this.id, address);
+      },
       // last, because the kernel does little else meanwhile
       async () => void this.#forgetDatagrams(endpoint),
     ];
@@ -265,6 +292,6 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 }
 
-function publishedPorts({ ipAddress, ports }: Endpoint): PublishedPort[] {
-  return ports.map((port) => ({ ...port, containerIp: ipAddress }));
+function addressesOf({ ipAddress, ipv6Address }: Endpoint): string[] {
+  return [ipAddress, ipv6Address].filter((address) => address !== '');
 }

@@ -5,7 +5,8 @@ import type { Log } from '../lib/log.ts';
 import { isBridgeFiltered } from './bridge-setup.ts';
 import { upInterface } from './inside.ts';
 import { addVeth, plugIn, portsOf, removeLink, setPort, unplug } from './links.ts';
-import type { InterfaceAddress } from './routes.ts';
+import type { Endpoint } from './model.ts';
+import type { Family } from './subnets.ts';
 
 /** What the host's ends of our cables are called; anything else in the bridge belongs to somebody else. */
 const cableName = /^veth[0-9a-f]{7}$/;
@@ -13,13 +14,9 @@ const cableName = /^veth[0-9a-f]{7}$/;
 const MAX_NAME_TRIES = 4;
 
 /** A container's end of a cable. */
-export interface Plug extends InterfaceAddress {
+export interface Plug extends Endpoint {
   /** A process in the container's network namespace. */
   pid: number;
-  /** The interface inside. */
-  name: string;
-  macAddress: string;
-  gateway: string;
 }
 
 /** The cables (pairs of veth) between one bridge and its containers, known by the name of the host's end. */
@@ -52,11 +49,18 @@ export class Cables implements AsyncDisposable {
   }
 
   /** Lays a cable into a container and brings up its end; the name of the host's end, or nothing is left. */
-  async plug({ pid, name, macAddress, gateway, ...address }: Plug): Promise<string> {
+  async plug({ pid, interfaceName: name, macAddress, ...endpoint }: Plug): Promise<string> {
     const cable = await this.#lay({ name, macAddress, pid });
     try {
       await this.#setPort(cable);
-      await upInterface(pid, { name, addresses: [address], isIpv6: false, routes: [{ family: 4, gateway }] });
+      const addresses = [{ address: endpoint.ipAddress, prefixLength: endpoint.prefixLength }];
+      const routes: { family: Family; gateway: string }[] = [{ family: 4, gateway: endpoint.gateway }];
+      const isIpv6 = endpoint.ipv6Address !== '';
+      if (isIpv6) {
+        addresses.push({ address: endpoint.ipv6Address, prefixLength: endpoint.ipv6PrefixLength });
+        routes.push({ family: 6, gateway: endpoint.ipv6Gateway });
+      }
+      await upInterface(pid, { name, addresses, isIpv6, routes });
       return cable;
     } catch (cause) {
       await this.unplug(cable);

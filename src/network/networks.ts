@@ -1,11 +1,17 @@
 import { fail } from '../errors.ts';
 import { Disposal } from '../lib/disposal.ts';
 import { BridgeNetwork, type BridgeOptions } from './bridge.ts';
+import { readHostSubnets } from './host-subnets.ts';
+import { Ipam } from './ipam.ts';
 import type { Endpoint, EndpointRequest, IpamConfig, NetworkSpec } from './model.ts';
+import { poolRanges } from './pools.ts';
 import type { PortRequest } from './ports.ts';
 
 /** What the daemon's configuration says of networks. */
-export type NetworksOptions = BridgeOptions;
+export interface NetworksOptions extends Omit<BridgeOptions, 'ipam'> {
+  /** Where networks without a subnet lie; empty for dockerd's list. */
+  addressPools: readonly { readonly base: string; readonly size: number }[];
+}
 
 /** What a running container has on its networks, as it was before the daemon died. */
 export interface LiveContainer {
@@ -26,31 +32,34 @@ export class Networks implements AsyncDisposable {
   /** The network `bridge`: it is there from the start, lies where the configuration says, and keeps its ID. */
   readonly defaultBridge: NetworkSpec;
   readonly #bridge: BridgeNetwork;
+  readonly #ipam: Ipam;
   readonly #disposal: Disposal;
 
-  private constructor(bridge: BridgeNetwork, defaultBridge: NetworkSpec, disposal: Disposal) {
-    this.#bridge = bridge;
-    this.defaultBridge = defaultBridge;
-    this.#disposal = disposal;
+  private constructor(o: {
+    bridge: BridgeNetwork;
+    ipam: Ipam;
+    defaultBridge: NetworkSpec;
+    disposal: Disposal;
+  }) {
+    this.#bridge = o.bridge;
+    this.#ipam = o.ipam;
+    this.defaultBridge = o.defaultBridge;
+    this.#disposal = o.disposal;
   }
 
   /** Opens what all networks share, and makes the default bridge or takes it over. */
   static async open(o: NetworksOptions): Promise<Networks> {
     const disposal = new Disposal();
-    const bridge = disposal.use(await BridgeNetwork.open(o));
+    const ranges = o.addressPools.length > 0 ? poolRanges(o.addressPools) : undefined;
+    const ipam = new Ipam({ ranges, readHost: readHostSubnets });
+    const bridge = disposal.use(await BridgeNetwork.open({ ...o, ipam }));
     const defaultBridge: NetworkSpec = {
       id: bridge.id,
       name: 'bridge',
       driver: 'bridge',
-      isIpv6: false,
+      isIpv6: o.isIpv6 === true,
       isInternal: false,
-      ipam: [
-        {
-          subnet: bridge.subnet,
-          gateway: bridge.gateway,
-          ...(o.fixedCidr !== undefined && { ipRange: o.fixedCidr }),
-        },
-      ],
+      ipam: [...bridge.pools],
       options: {
         'com.docker.network.bridge.default_bridge': 'true',
         'com.docker.network.bridge.enable_icc': String(o.isIcc),
@@ -60,7 +69,7 @@ export class Networks implements AsyncDisposable {
         'com.docker.network.driver.mtu': String(o.mtu),
       },
     };
-    return new Networks(bridge, defaultBridge, disposal);
+    return new Networks({ bridge, ipam, defaultBridge, disposal });
   }
 
   /** The host as containers of the default bridge see it. */
@@ -73,11 +82,13 @@ export class Networks implements AsyncDisposable {
    * completed; throws what dockerd says of pools that cannot be.
    */
   async settle(wanted: NetworkSpec): Promise<IpamConfig[]> {
-    throw fail.network(`could not find plugin ${wanted.driver} in v1 plugin registry`, { status: 404 });
+    return this.#ipam.settle(wanted);
   }
 
   /** Gives back the pools of a network that is not made after all. */
-  forget(_id: string): void {}
+  forget(id: string): void {
+    if (id !== this.defaultBridge.id) this.#ipam.forget(id);
+  }
 
   /** Makes a network that has been settled, or takes over what the kernel has of it; all or nothing. Repeatable. */
   async add(spec: NetworkSpec): Promise<void> {
@@ -86,7 +97,9 @@ export class Networks implements AsyncDisposable {
   }
 
   /** Takes a network, which nobody is on, out of the kernel, and gives its pools back. One that is not there is fine. */
-  async remove(_id: string): Promise<void> {}
+  async remove(id: string): Promise<void> {
+    this.forget(id);
+  }
 
   /** Puts a container on a network: at its start, or while it runs; all or nothing. */
   async connect(request: EndpointRequest): Promise<Endpoint> {

@@ -63,12 +63,10 @@ export async function addressesOf(
     });
 }
 
-/** Every subnet that the main table has a route to, except the default route. */
-export async function routedSubnets(netlink: Netlink, family: Family = 4): Promise<Subnet[]> {
-  return (await routesOf(netlink, family)).map(({ subnet }) => subnet);
-}
-
-/** The same, with whether the subnet is next to the host or behind a router. */
+/**
+ * Every subnet that the main table has a route to, except the default route; and whether it is next to the host or
+ * behind a router.
+ */
 export async function routesOf(
   netlink: Netlink,
   family: Family,

@@ -79,7 +79,11 @@ inOwnNetwork(
       assert.match(await one.inside('ip', 'link', 'show', 'eth0'), /02:00:00:00:00:0a/);
       const refused = [
         [{ ipAddress: '172.30.7.7' }, 403, 'Address already in use'],
-        [{ ipAddress: '10.0.0.1' }, 400, 'Requested address is out of range'],
+        [
+          { ipAddress: '10.0.0.1' },
+          400,
+          "invalid address 10.0.0.1: It does not belong to any of this network's subnets",
+        ],
         [{ ipAddress: 'zz' }, 400, 'invalid IPv4 address: zz'],
         [{ macAddress: '03:00:00:00:00:01' }, 400, 'invalid MAC address: 03:00:00:00:00:01'],
       ] as const;

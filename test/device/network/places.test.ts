@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from './talk.ts';
@@ -40,6 +41,53 @@ inOwnNetwork(import.meta.url, () => {
     await using fresh = await openBridge({ fixedCidr: '10.1.2.0/24' });
     assert.equal(fresh.subnet, '10.1.2.0/24');
     await fresh.tearDown();
+  });
+
+  test('IPv6: an address that follows from the MAC address, a router, published ports, and back again', async () => {
+    await using outside = await startOutside();
+    await must('ip', 'address', 'add', '2001:db8::1/64', 'dev', 'uplink', 'nodad');
+    await outside.inside('ip', 'address', 'add', '2001:db8::2/64', 'dev', 'eth0', 'nodad');
+    writeFileSync('/proc/sys/net/ipv6/conf/uplink/accept_ra', '1');
+    const told = { isIpv6: true, fixedCidrV6: 'fd00:1::/64', defaultGateway: '172.17.0.9' };
+    const bridge = await openBridge(told);
+    await using peer = await Peer.start('c');
+    const web = { protocol: 'tcp', containerPort: 80, hostIp: '', hostPort: 8080 } as const;
+    const endpoint = await connectPeer(bridge, peer, { ports: [web] });
+    assert.deepEqual(
+      [endpoint.gateway, endpoint.ipv6Address, endpoint.ipv6PrefixLength, endpoint.ipv6Gateway],
+      ['172.17.0.9', 'fd00:1::242:ac11:2', 64, 'fd00:1::1'],
+    );
+    assert.match(await peer.inside('ip', 'route', 'show', 'default'), /via 172.17.0.9 /);
+    await peer.inside('ip', 'route', 'replace', 'default', 'via', bridge.gateway);
+    await peer.serve('tcp', 80);
+    const reach = (host: string, port: number) => peer.ask({ protocol: 'tcp', host, port });
+    assert.equal(await reach('fd00:1::1', 9), 'ECONNREFUSED', 'the host');
+    assert.equal(await reach('2001:db8::2', 9), 'ECONNREFUSED', 'beyond');
+    assert.deepEqual(
+      endpoint.ports.map(({ hostIp }) => hostIp),
+      ['0.0.0.0', '::'],
+    );
+    assert.equal(readFileSync('/proc/sys/net/ipv6/conf/uplink/accept_ra', 'utf8').trim(), '2');
+    await assert.rejects(connectPeer(bridge, peer, { ipv6Address: endpoint.ipv6Address }), { status: 403 });
+    await bridge[Symbol.asyncDispose]();
+    const next = await openBridge(told);
+    await next.recover([endpoint]);
+    const shown = await must('ip', '-6', '-o', 'address', 'show', 'dev', 'skerry0', 'scope', 'global');
+    assert.deepEqual(shown.match(/inet6 \S+/g), ['inet6 fd00:1::1/64']);
+    await using other = await Peer.start('other');
+    await assert.rejects(connectPeer(next, other, { ipv6Address: endpoint.ipv6Address }), {
+      message: 'Address already in use',
+    });
+    assert.equal(
+      (await connectPeer(next, other)).ipAddress,
+      '172.17.0.3',
+      'nothing is left of the refused one',
+    );
+    await next.tearDown();
+    const plain = await openBridge();
+    assert.equal((await connectPeer(plain, other)).ipv6Address, '');
+    await plain.tearDown();
+    await must('ip', 'link', 'del', 'uplink');
   });
 
   test('what cannot be a bridge network is refused by name', async () => {

@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { run } from '../../../src/host/exec.ts';
 import type { Log } from '../../../src/lib/log.ts';
 import { BridgeNetwork, type BridgeOptions } from '../../../src/network/bridge.ts';
+import { readHostSubnets } from '../../../src/network/host-subnets.ts';
+import { Ipam } from '../../../src/network/ipam.ts';
 import type { Place, Protocol } from './talk.ts';
 
 const MARK = 'SKERRY_TEST_NETWORK';
@@ -178,6 +180,7 @@ export async function openBridge(o: Partial<BridgeOptions> = {}): Promise<Bridge
     isIcc: true,
     isMasquerade: true,
     isForwarding: true,
+    ipam: new Ipam({ readHost: readHostSubnets }),
     log: new Complaints(),
     ...o,
   });
