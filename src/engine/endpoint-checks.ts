@@ -126,18 +126,17 @@ function subnetProblems({ ipam, isIpv6 }: NetworkRecord, { ipamConfig }: Endpoin
   ].flatMap(({ text, family }): Problem[] => {
     const address = readAddress(text);
     if (text === '') return [];
-    const pools = ipam.config.flatMap(({ subnet = '', ipRange }) => {
-      const whole = parseCidr(subnet)?.subnet;
-      if (whole?.family !== family || (family === 6 && !isIpv6)) return [];
-      return [{ whole, part: parseCidr(ipRange ?? '')?.subnet ?? whole }];
-    });
+    // beside the range too: only 25.0.0 refused that
+    const pools = ipam.config
+      .flatMap(({ subnet = '' }) => parseCidr(subnet)?.subnet ?? [])
+      .filter((subnet) => subnet.family === family && (family === 4 || isIpv6));
     if (pools.length === 0)
       return [
         {
           text: 'user specified IP address is supported only when connecting to networks with user configured subnets',
         },
       ];
-    if (address === undefined || pools.some(({ part }) => contains(part, address))) return [];
+    if (address === undefined || pools.some((subnet) => contains(subnet, address))) return [];
     return [
       {
         text: `no configured subnet or ip-range contain the IP address ${text}`,

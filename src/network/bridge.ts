@@ -17,7 +17,12 @@ import { publishedPorts } from './ruleset.ts';
 import { type Family, parseCidr } from './subnets.ts';
 
 /** How a container wants to be connected. */
-export type ConnectRequest = Omit<EndpointRequest, 'networkId'>;
+export type ConnectRequest = Omit<EndpointRequest, 'networkId'> & {
+  /** Default: eth0. */
+  interfaceName?: string;
+  /** The default routes lead here; default: yes. */
+  isWayOut?: boolean;
+};
 
 export interface BridgeOptions extends AddressPlan {
   /** The bridge interface. */
@@ -132,6 +137,7 @@ export class BridgeNetwork implements AsyncDisposable {
       endpoint.hostInterface = await this.#cables.plug({
         ...endpoint,
         pid: request.pid,
+        isWayOut: request.isWayOut !== false,
       });
       await this.#publish(endpoint);
       return endpoint;
@@ -204,7 +210,7 @@ export class BridgeNetwork implements AsyncDisposable {
       endpointId: newId(),
       networkId: this.id,
       ports: [],
-      interfaceName: 'eth0',
+      interfaceName: request.interfaceName ?? 'eth0',
       hostInterface: '',
       ipv6Address: ipv6?.address ?? '',
       ipv6PrefixLength: ipv6?.prefixLength ?? 0,

@@ -17,6 +17,8 @@ const MAX_NAME_TRIES = 4;
 export interface Plug extends Endpoint {
   /** A process in the container's network namespace. */
   pid: number;
+  /** The default routes lead here. */
+  isWayOut: boolean;
 }
 
 /** The cables (pairs of veth) between one bridge and its containers, known by the name of the host's end. */
@@ -49,7 +51,7 @@ export class Cables implements AsyncDisposable {
   }
 
   /** Lays a cable into a container and brings up its end; the name of the host's end, or nothing is left. */
-  async plug({ pid, interfaceName: name, macAddress, ...endpoint }: Plug): Promise<string> {
+  async plug({ pid, isWayOut, interfaceName: name, macAddress, ...endpoint }: Plug): Promise<string> {
     const cable = await this.#lay({ name, macAddress, pid });
     try {
       await this.#setPort(cable);
@@ -60,7 +62,7 @@ export class Cables implements AsyncDisposable {
         addresses.push({ address: endpoint.ipv6Address, prefixLength: endpoint.ipv6PrefixLength });
         routes.push({ family: 6, gateway: endpoint.ipv6Gateway });
       }
-      await upInterface(pid, { name, addresses, isIpv6, routes });
+      await upInterface(pid, { name, addresses, isIpv6, routes: isWayOut ? routes : [] });
       return cable;
     } catch (cause) {
       await this.unplug(cable);

@@ -111,6 +111,11 @@ export class Ipam {
     }
   }
 
+  /** True from `settle` to `forget`. */
+  has(id: string): boolean {
+    return this.#networks.has(id);
+  }
+
   /** Gives back all that a network has. One that has nothing is fine. */
   forget(id: string): void {
     for (const share of this.#networks.get(id)?.shares ?? []) this.#giveBack(share);

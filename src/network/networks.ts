@@ -1,11 +1,13 @@
 import { fail } from '../errors.ts';
 import { Disposal } from '../lib/disposal.ts';
+import type { Log } from '../lib/log.ts';
 import { BridgeNetwork, type BridgeOptions } from './bridge.ts';
 import { readHostSubnets } from './host-subnets.ts';
 import { Ipam } from './ipam.ts';
 import type { Endpoint, EndpointRequest, IpamConfig, NetworkSpec } from './model.ts';
 import { poolRanges } from './pools.ts';
 import type { PortRequest } from './ports.ts';
+import type { Riders, Seat } from './riders.ts';
 
 /** What the daemon's configuration says of networks. */
 export interface NetworksOptions extends Omit<BridgeOptions, 'ipam'> {
@@ -33,6 +35,11 @@ export class Networks implements AsyncDisposable {
   readonly defaultBridge: NetworkSpec;
   readonly #bridge: BridgeNetwork;
   readonly #ipam: Ipam;
+  readonly #log: Log;
+  /** Loaded with the first network of theirs. */
+  #riders: Riders | undefined;
+  /** Those that could not be made, because their parent was missing perhaps; tried again when they are needed. */
+  readonly #missing = new Map<string, NetworkSpec>();
   readonly #disposal: Disposal;
 
   private constructor(o: {
@@ -40,7 +47,9 @@ export class Networks implements AsyncDisposable {
     ipam: Ipam;
     defaultBridge: NetworkSpec;
     disposal: Disposal;
+    log: Log;
   }) {
+    this.#log = o.log;
     this.#bridge = o.bridge;
     this.#ipam = o.ipam;
     this.defaultBridge = o.defaultBridge;
@@ -69,7 +78,7 @@ export class Networks implements AsyncDisposable {
         'com.docker.network.driver.mtu': String(o.mtu),
       },
     };
-    return new Networks({ bridge, ipam, defaultBridge, disposal });
+    return new Networks({ bridge, ipam, defaultBridge, disposal, log: o.log });
   }
 
   /** The host as containers of the default bridge see it. */
@@ -87,39 +96,61 @@ export class Networks implements AsyncDisposable {
 
   /** Gives back the pools of a network that is not made after all. */
   forget(id: string): void {
-    if (id !== this.defaultBridge.id) this.#ipam.forget(id);
+    if (id === this.defaultBridge.id) return;
+    this.#missing.delete(id);
+    this.#ipam.forget(id);
   }
 
   /** Makes a network that has been settled, or takes over what the kernel has of it; all or nothing. Repeatable. */
   async add(spec: NetworkSpec): Promise<void> {
     if (spec.id === this.defaultBridge.id) return;
-    throw fail.network(`could not find plugin ${spec.driver} in v1 plugin registry`, { status: 404 });
+    if (spec.driver === 'bridge')
+      throw fail.network(`could not find plugin ${spec.driver} in v1 plugin registry`, { status: 404 });
+    if (!this.#ipam.has(spec.id)) await this.#ipam.settle(spec);
+    try {
+      const { Riders } = await import('./riders.ts');
+      this.#riders ??= new Riders({ ipam: this.#ipam, log: this.#log });
+      await this.#riders.add(spec);
+      this.#missing.delete(spec.id);
+    } catch (cause) {
+      this.#missing.set(spec.id, spec);
+      throw cause;
+    }
   }
 
   /** Takes a network, which nobody is on, out of the kernel, and gives its pools back. One that is not there is fine. */
   async remove(id: string): Promise<void> {
+    await this.#riders?.remove(id);
     this.forget(id);
   }
 
   /** Puts a container on a network: at its start, or while it runs; all or nothing. */
   async connect(request: EndpointRequest): Promise<Endpoint> {
-    return this.#bridge.connect(request);
+    const { networkId, containerId } = request;
+    const seat = seatBeside(this.endpointsOf(containerId));
+    if (networkId === this.defaultBridge.id) return this.#bridge.connect({ ...request, ...seat });
+    const missing = this.#missing.get(networkId);
+    if (missing !== undefined) await this.add(missing);
+    if (this.#riders === undefined) throw fail.network(`network ${networkId} not found`, { status: 404 });
+    return this.#riders.connect(request, seat);
   }
 
   /** Takes a container off a network. One that is not on it is fine. */
   async disconnect(networkId: string, containerId: string): Promise<void> {
     if (networkId === this.defaultBridge.id) await this.#bridge.disconnect(containerId);
+    else await this.#riders?.disconnect(networkId, containerId);
   }
 
   /** Takes a container off all its networks: for one that has ended. */
   async disconnectAll(containerId: string): Promise<void> {
+    this.#riders?.disconnectAll(containerId);
     await this.#bridge.disconnect(containerId);
   }
 
   /** What a container has now, its way out first: a change of one of its networks may move ports to another. */
   endpointsOf(containerId: string): Endpoint[] {
     const endpoint = this.#bridge.endpointOf(containerId);
-    return endpoint === undefined ? [] : [endpoint];
+    return [...(endpoint === undefined ? [] : [endpoint]), ...(this.#riders?.endpointsOf(containerId) ?? [])];
   }
 
   /**
@@ -127,11 +158,21 @@ export class Networks implements AsyncDisposable {
    * it, and removes what belongs to nobody.
    */
   async recover(live: readonly LiveContainer[]): Promise<void> {
-    await this.#bridge.recover(live.flatMap(({ endpoints }) => endpoints));
+    const all = live.flatMap(({ endpoints }) => endpoints);
+    await this.#bridge.recover(all.filter(({ networkId }) => networkId === this.defaultBridge.id));
+    await this.#riders?.recover(live);
   }
 
   /** Lets go of the host's ports and of the kernel; containers stay connected. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#disposal[Symbol.asyncDispose]();
   }
+}
+
+/** The lowest free interface beside those, and whether something leads out already. */
+function seatBeside(endpoints: readonly Endpoint[]): Seat {
+  const taken = new Set(endpoints.map(({ interfaceName }) => interfaceName));
+  let number = 0;
+  while (taken.has(`eth${number}`)) number++;
+  return { interfaceName: `eth${number}`, isWayOut: endpoints.every(({ gateway }) => gateway === '') };
 }
