@@ -49,6 +49,35 @@ export function resolvConf(
   return `${lines.join('\n')}\n`;
 }
 
+/** A container's resolv.conf that names the engine's own server, and what that must know to ask others. */
+export interface OwnResolvConf {
+  text: string;
+  /** The container's own name servers; empty: the host's are asked. */
+  dns: string[];
+  /** Somebody wants `ndots` to be as it is. */
+  isNdotsSet: boolean;
+}
+
+/**
+ * On a network with names, by dockerd's rules: the one server is `nameServer`. Names without a dot are asked for as
+ * they are, unless somebody wants it otherwise.
+ */
+export function ownResolvConf(
+  hostText: string,
+  { dns, dnsSearch, dnsOptions }: ResolverWishes,
+  nameServer: string,
+): OwnResolvConf {
+  const options = dnsOptions.length > 0 ? dnsOptions : valuesOf(hostText, ['options']);
+  const usable = options.filter((option) => !/^ndots:(?!\d+$)/.test(option));
+  const isNdotsSet = usable.some((option) => option.startsWith('ndots:'));
+  const wishes: ResolverWishes = {
+    dns: [nameServer],
+    dnsSearch,
+    dnsOptions: isNdotsSet ? usable : [...usable, 'ndots:0'],
+  };
+  return { text: resolvConf(hostText, wishes, 'host'), dns: [...dns], isNdotsSet };
+}
+
 /** The name servers that a resolv.conf names, zones of link-local addresses included. */
 export function nameServers(text: string): string[] {
   return statements(text).flatMap(([keyword, server]) =>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nameServers, resolvConf } from '../../../src/network/resolver.ts';
+import { nameServers, ownResolvConf, resolvConf } from '../../../src/network/resolver.ts';
 
 const none = { dns: [], dnsSearch: [], dnsOptions: [] };
 const host =
@@ -42,4 +42,26 @@ test('resolver: comments, blank lines and other statements are no name servers',
     nameServers('#nameserver 1.1.1.1\n\n ;x\n  nameserver\t2.2.2.2  # two\nsortlist 3.3.3.3\nnameserver\n'),
     ['2.2.2.2'],
   );
+});
+
+test('resolver: on a network with names there is one server, and dots are not counted', () => {
+  const build = (wishes: Partial<typeof none>, text = host) =>
+    ownResolvConf(text, { ...none, ...wishes }, '127.0.0.11');
+  assert.deepEqual(build({}), {
+    text: 'search lan home\nnameserver 127.0.0.11\noptions edns0 ndots:0\n',
+    dns: [],
+    isNdotsSet: false,
+  });
+  assert.deepEqual(build({}, ''), {
+    text: 'nameserver 127.0.0.11\noptions ndots:0\n',
+    dns: [],
+    isNdotsSet: false,
+  });
+  const wishes = { dns: ['9.9.9.9'], dnsSearch: ['example.org'], dnsOptions: ['ndots:2'] };
+  assert.deepEqual(build(wishes as never), {
+    text: 'search example.org\nnameserver 127.0.0.11\noptions ndots:2\n',
+    dns: ['9.9.9.9'],
+    isNdotsSet: true,
+  });
+  assert.match(build({}, 'options ndots:x timeout:1\n').text, /^options timeout:1 ndots:0$/m);
 });
