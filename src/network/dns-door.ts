@@ -73,7 +73,7 @@ function isMissing(cause: unknown): boolean {
 }
 
 /** dockerd's way. The rules of an earlier port are replaced. */
-async function leadByIptables(namespacePath: string, port: number): Promise<void> {
+export async function leadByIptables(namespacePath: string, port: number): Promise<void> {
   const lines = (['udp', 'tcp'] as const).map(
     (protocol) =>
       `-A SKERRY-NAMES -d ${NAME_SERVER} -p ${protocol} --dport ${DNS_PORT} -j DNAT --to-destination ${NAME_SERVER}:${port}`,

@@ -35,13 +35,10 @@ const MOST_AT_ONCE = 512;
 /** Passes questions on to other name servers, and looks hard at what comes back. */
 export class Upstream {
   readonly #log: Log;
-  readonly #port: number;
   #underWay = 0;
 
-  /** `port`: for tests, where the real one is taken. */
-  constructor({ log, port = DNS_PORT }: { log: Log; port?: number }) {
+  constructor({ log }: { log: Log }) {
     this.#log = log;
-    this.#port = port;
   }
 
   /**
@@ -76,7 +73,7 @@ export class Upstream {
     const isRight = (answer: Buffer) => isAnswerTo(answer, query, id);
     const exchange = protocol === 'udp' ? byUdp : byTcp;
     try {
-      const fd = connectSocket(protocol, { ...server, port: this.#port }, server.namespacePath);
+      const fd = connectSocket(protocol, { ...server, port: DNS_PORT }, server.namespacePath);
       const answer = await exchange(fd, { message: withId(raw, id), ip: server.ip, isRight, signal });
       if (answer === undefined) return undefined;
       const rcode = rcodeOf(answer);

@@ -39,11 +39,14 @@ export class NameService implements AsyncDisposable {
   readonly #log: Log;
   /** Also those that are being set up. */
   readonly #served = new Map<string, Promise<Served | undefined>>();
+  readonly #readHost: () => Promise<string>;
   #host: { readAt: number; servers: Promise<UpstreamServer[]> } | undefined;
 
-  constructor({ log, upstreamPort }: { log: Log; upstreamPort?: number }) {
+  /** `readHost`: the host's resolv.conf. */
+  constructor({ log, readHost = hostResolvConf }: { log: Log; readHost?: () => Promise<string> }) {
     this.#log = log;
-    this.#upstream = new Upstream({ log, ...(upstreamPort !== undefined && { port: upstreamPort }) });
+    this.#upstream = new Upstream({ log });
+    this.#readHost = readHost;
   }
 
   /** Takes the place of what the container was called on that network before. */
@@ -119,7 +122,7 @@ export class NameService implements AsyncDisposable {
     if (this.#names.placesOf(containerId).every(({ isInternal }) => isInternal)) return [];
     const now = performance.now();
     if (this.#host === undefined || now - this.#host.readAt > REREAD_MS) {
-      const servers = hostResolvConf().then(
+      const servers = this.#readHost().then(
         (text) => serversOf(nameServers(text)),
         (err: unknown) => {
           this.#log.warn({ reason: messageOf(err) }, 'cannot read the host’s name servers');
