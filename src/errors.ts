@@ -220,11 +220,11 @@ export const fail = {
   clusterVolumesOnly: () =>
     new Failure('NO_SWARM', 503, 'volume update only valid for cluster volumes, but swarm is unavailable'),
   noSuchNetwork: (ref: string) => new Failure('NO_SUCH_NETWORK', 404, `network ${ref} not found`),
-  /** The words differ from request to request. */
   ambiguousNetwork: (ref: string, matches: string) =>
-    new Failure('AMBIGUOUS_NETWORK', 400, `network ${ref} is ambiguous (${matches})`, {
-      facts: { ref, matches },
-    }),
+    new Failure('AMBIGUOUS_NETWORK', 400, `network ${ref} is ambiguous (${matches})`),
+  /** The same, as a look at one says it. */
+  severalNetworks: (ref: string, matches: string) =>
+    new Failure('AMBIGUOUS_NETWORK', 400, `${matches}: network ${ref} is ambiguous`),
   networkNameTaken: (name: string) =>
     new Failure('NETWORK_NAME_TAKEN', 409, `network with name ${name} already exists`),
   invalidNetworkName: (name: string) => new Failure('INVALID_NETWORK_NAME', 400, `invalid name: ${name}`),

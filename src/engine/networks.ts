@@ -60,23 +60,12 @@ export class Networks {
 
   /** One network, by full ID, name or ID prefix. Throws 404, or 400 if the term fits several. */
   inspect(term: string, { scope = '' } = {}): NetworkView {
-    const isIn = (record: NetworkRecord | undefined) => scope === '' || record?.scope === scope;
-    const { byId, byName, byPrefix } = this.#o.records.matches(term);
-    if (byId !== undefined && isIn(byId)) return this.#viewOf(byId);
-    const named = byName.filter(isIn);
-    const begun = byPrefix.filter(isIn);
-    const [record = begun[0]] = named;
-    if (named.length > 1) throw fail.ambiguousNetwork(term, `${named.length} matches found based on name`);
-    if (record === undefined) throw fail.noSuchNetwork(term);
-    if (named.length === 0 && begun.length > 1)
-      throw fail.ambiguousNetwork(term, `${begun.length} matches found based on ID prefix`);
-    return this.#viewOf(record);
+    return this.#viewOf(this.#only(term, scope, fail.severalNetworks));
   }
 
   /** Removes a network that nobody is on. Throws 403 for one in use or one that is always there, 404 for none. */
   async remove(term: string): Promise<void> {
-    const { record } = this.inspect(term);
-    await this.#remove(record);
+    await this.#remove(this.#only(term, '', fail.ambiguousNetwork));
   }
 
   /** Removes all networks that nobody is on, as far as the filters say so; their names. Throws 409 amid another prune. */
@@ -134,6 +123,19 @@ export class Networks {
       kernel.forget(record.id);
       throw cause;
     }
+  }
+
+  #only(term: string, scope: string, refuse: typeof fail.ambiguousNetwork): NetworkRecord {
+    const isIn = (record: NetworkRecord) => scope === '' || record.scope === scope;
+    const { byId, byName, byPrefix } = this.#o.records.matches(term);
+    if (byId !== undefined && isIn(byId)) return byId;
+    const [named, begun] = [byName.filter(isIn), byPrefix.filter(isIn)];
+    const [record = begun[0]] = named;
+    if (named.length > 1) throw refuse(term, `${named.length} matches found based on name`);
+    if (record === undefined) throw fail.noSuchNetwork(term);
+    if (named.length === 0 && begun.length > 1)
+      throw refuse(term, `${begun.length} matches found based on ID prefix`);
+    return record;
   }
 
   async #remove(record: NetworkRecord): Promise<void> {

@@ -232,10 +232,8 @@ test('networks none and host', async () => {
   assert.match(stderr, /network nosuch not found/);
   const EndpointsConfig = { bridge: { IPAMConfig: { IPv4Address: '172.17.0.9' } } };
   const body = { Image: box, Cmd: ['true'], NetworkingConfig: { EndpointsConfig } };
-  const { Id } = await engine.json('/containers/create', { method: 'POST', body }); // older CLIs send no address
-  const fixed = await engine.get(`/containers/${Id}/start`, { method: 'POST' });
-  await engine.ok(['rm', Id]);
-  assert.ok(fixed.status >= 400, fixed.text);
+  const fixed = await engine.get('/containers/create', { method: 'POST', body }); // older CLIs send no address
+  assert.equal(fixed.status, 400);
   assert.match(fixed.text, /user specified IP address is supported on user defined networks only/);
 });
 

@@ -74,13 +74,18 @@ export const plainHostConfig: HostConfig = {
 
 /** A request to create a container from the image `app`. */
 export function createRequest(
-  o: { name?: string; config?: Partial<ContainerConfig>; hostConfig?: Partial<HostConfig> } = {},
+  o: {
+    name?: string;
+    config?: Partial<ContainerConfig>;
+    hostConfig?: Partial<HostConfig>;
+    endpoints?: CreateRequest['endpoints'];
+  } = {},
 ): CreateRequest {
   return {
     ...(o.name !== undefined && { name: o.name }),
     config: { ...plainConfig, ...o.config },
     hostConfig: { ...plainHostConfig, ...o.hostConfig },
-    endpoints: {},
+    endpoints: o.endpoints ?? {},
   };
 }
 

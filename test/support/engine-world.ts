@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setImmediate as tick } from 'node:timers/promises';
 import { Engine } from '../../src/engine/engine.ts';
 import type { ContainerRecord } from '../../src/engine/model.ts';
+import { isPredefined, type NetworkRecord } from '../../src/engine/network-records.ts';
 import type { ProgressMessage } from '../../src/engine/progress.ts';
 import { type Log, silentLog } from '../../src/lib/log.ts';
 import { withResolvers } from '../../src/lib/promises.ts';
@@ -189,7 +190,9 @@ export class World implements AsyncDisposable {
     return this.engine.records.all().find((record) => record.name === name);
   }
 
-  async records<T extends object>(table: 'images' | 'refs' | 'layers' | 'leases' | 'volumes'): Promise<T[]> {
+  async records<T extends object>(
+    table: 'images' | 'refs' | 'layers' | 'leases' | 'volumes' | 'networks',
+  ): Promise<T[]> {
     const found: T[] = [];
     for await (const [, record] of this.life.store.table<T>(table).entries()) found.push(record);
     return found;
@@ -212,11 +215,7 @@ export class World implements AsyncDisposable {
     assert.deepEqual([...kernel.exits.keys()], [], `exit files ${when}`);
     const directories = ids.map((id) => join(dataRoot, 'containers', id));
     assert.deepEqual([...kernel.mounts].sort(), directories, `mounts ${when}`);
-    assert.deepEqual([...kernel.links.keys()].sort(), ids, `links ${when}`);
-    for (const { id, endpoints } of all) {
-      const shown = Object.values(endpoints).map(({ ipAddress }) => ipAddress);
-      assert.deepEqual(shown, [kernel.links.get(id)?.ipAddress ?? ''], `addresses ${when}`);
-    }
+    await this.#assertNetworksSettled(when);
     assert.deepEqual(await namesIn(join(execRoot, 'etc')), ids, `files of runs ${when}`);
     assert.deepEqual(
       await namesIn(join(dataRoot, 'containers')),
@@ -231,6 +230,21 @@ export class World implements AsyncDisposable {
       volumes.map(({ name }) => name).sort(),
       `volumes ${when}`,
     );
+  }
+
+  async #assertNetworksSettled(when: string): Promise<void> {
+    const { links, networks } = this.kernel;
+    const shown = this.engine.records
+      .all()
+      .flatMap(({ id, endpoints }) => Object.values(endpoints).map((endpoint) => ({ id, ...endpoint })))
+      .filter(({ endpointId }) => endpointId !== '')
+      .map(({ id, networkId, ipAddress }) => [`${id} ${networkId}`, ipAddress]);
+    const there = [...links].map(([key, { ipAddress }]) => [key, ipAddress]);
+    assert.deepEqual(there.sort(), shown.sort(), `links ${when}`);
+    const made = (await this.records<NetworkRecord>('networks'))
+      .filter(({ name, isConfigOnly }) => !isPredefined(name) && !isConfigOnly)
+      .map(({ id, name }) => [id, name]);
+    assert.deepEqual([...networks].sort(), made.sort(), `networks ${when}`);
   }
 
   async #assertImagesSettled(when: string): Promise<void> {

@@ -42,7 +42,10 @@ export class FakeKernel {
   readonly mounts = new Set<string>();
   /** What each of them is, or was last, made of. */
   readonly lowers = new Map<string, readonly string[]>();
+  /** By the IDs of container and network. */
   readonly links = new Map<string, Endpoint>();
+  /** Names by ID, of networks that users made. */
+  readonly networks = new Map<string, string>();
   readonly layers = new Map<string, PublishedLayer>();
   /** Directories of layers that are not what they were. */
   readonly damaged = new Set<string>();
@@ -86,7 +89,8 @@ export class FakeKernel {
 
   losePower(): void {
     this.watch(undefined);
-    for (const state of [this.processes, this.exits, this.mounts, this.links, this.sealed]) state.clear();
+    const lost = [this.processes, this.exits, this.mounts, this.links, this.networks, this.sealed];
+    for (const state of lost) state.clear();
   }
 }
 
@@ -483,25 +487,43 @@ export class FakeNetworks implements Pick<Networks, Exclude<keyof Networks, type
   readonly #kernel: FakeKernel;
   readonly #effect: Effect;
   readonly #known = new Map<string, Endpoint>();
+  readonly #added = new Set<string>();
 
   constructor(kernel: FakeKernel, effect: Effect = withoutDeath) {
     this.#kernel = kernel;
     this.#effect = effect;
   }
 
-  async settle(): Promise<IpamConfig[]> {
-    assert.fail('nothing here makes networks');
+  async settle({ ipam }: NetworkSpec): Promise<IpamConfig[]> {
+    if (this.failure !== undefined) throw this.failure;
+    return ipam.length > 0 ? ipam : [{ subnet: '172.18.0.0/16', gateway: '172.18.0.1' }];
   }
 
   forget(): void {}
 
-  async add(): Promise<void> {}
+  async add({ id, name }: NetworkSpec): Promise<void> {
+    if (id === this.defaultBridge.id) return;
+    await this.#effect('networks.add', () => {
+      if (this.failure !== undefined) throw this.failure;
+      this.#added.add(id);
+      this.#kernel.networks.set(id, name);
+    });
+  }
 
-  async remove(): Promise<void> {}
+  async remove(id: string): Promise<void> {
+    await this.#effect('networks.remove', () => {
+      if (this.failure !== undefined) throw this.failure;
+      this.#added.delete(id);
+      this.#kernel.networks.delete(id);
+    });
+  }
 
   async connect({ networkId, containerId, ports }: EndpointRequest): Promise<Endpoint> {
     return this.#effect('networks.connect', () => {
       if (this.failure !== undefined) throw this.failure;
+      const isThere = networkId === this.defaultBridge.id || this.#added.has(networkId);
+      assert.ok(isThere, `network ${networkId} is not there`);
+      const key = `${containerId} ${networkId}`;
       const endpoint: Endpoint = {
         networkId,
         containerId,
@@ -522,32 +544,35 @@ export class FakeNetworks implements Pick<Networks, Exclude<keyof Networks, type
         interfaceName: 'eth0',
         hostInterface: `veth${containerId.slice(0, 8)}`,
       };
-      this.#known.set(containerId, endpoint);
-      this.#kernel.links.set(containerId, endpoint);
+      this.#known.set(key, endpoint);
+      this.#kernel.links.set(key, endpoint);
       return endpoint;
     });
   }
 
-  async disconnect(_networkId: string, containerId: string): Promise<void> {
-    await this.disconnectAll(containerId);
+  async disconnect(networkId: string, containerId: string): Promise<void> {
+    const key = `${containerId} ${networkId}`;
+    if (!this.#known.delete(key)) return;
+    await this.#effect('networks.disconnect', () => this.#kernel.links.delete(key));
   }
 
   async disconnectAll(containerId: string): Promise<void> {
-    if (!this.#known.delete(containerId)) return;
-    await this.#effect('networks.disconnect', () => this.#kernel.links.delete(containerId));
+    for (const { networkId } of this.endpointsOf(containerId)) await this.disconnect(networkId, containerId);
   }
 
   endpointsOf(containerId: string): Endpoint[] {
-    const endpoint = this.#known.get(containerId);
-    return endpoint === undefined ? [] : [endpoint];
+    return [...this.#known.values()].filter((endpoint) => endpoint.containerId === containerId);
   }
 
   async recover(live: readonly LiveContainer[]): Promise<void> {
     await this.#effect('networks.recover', () => {
       this.#kernel.links.clear();
+      for (const id of this.#kernel.networks.keys())
+        if (!this.#added.has(id)) this.#kernel.networks.delete(id);
       for (const endpoint of live.flatMap(({ endpoints }) => endpoints)) {
-        this.#known.set(endpoint.containerId, endpoint);
-        this.#kernel.links.set(endpoint.containerId, endpoint);
+        const key = `${endpoint.containerId} ${endpoint.networkId}`;
+        this.#known.set(key, endpoint);
+        this.#kernel.links.set(key, endpoint);
       }
     });
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
+import { emptyEndpoint } from '../../../src/engine/container-creation.ts';
 import { parseReference } from '../../../src/lib/reference.ts';
 import type { ImageRecord, LayerRecord } from '../../../src/store/records.ts';
 import { type End, World } from '../../support/engine-world.ts';
@@ -41,6 +42,21 @@ const runningOnce = async (world: World) => {
   await app(world);
   await world.create('c1', { config: { volumes: { '/data': {} } }, hostConfig: { autoRemove: true } });
   await world.engine.containers.start('c1');
+};
+/** As a client asks for it that says nothing but the name. */
+const network = (name: string) => ({
+  ...{ name, driver: '', scope: '', configFrom: '', options: {}, labels: {} },
+  ...{ isIpv6: false, isInternal: false, isAttachable: false, isIngress: false, isConfigOnly: false },
+});
+const front = (world: World) => world.engine.networks.create(network('front'));
+const join = (world: World) =>
+  world.engine.connections.connect('front', { container: 'c1', endpoint: emptyEndpoint() });
+const leave = (world: World) =>
+  world.engine.connections.disconnect('front', { container: 'c1', force: false });
+const connected = async (world: World) => {
+  await running(world);
+  await front(world);
+  await join(world);
 };
 const damaged = async (world: World) => {
   await app(world);
@@ -263,6 +279,52 @@ const scenarios: Scenario[] = [
       assert.ok(left.length === 0 || left.length === 3, 'all of them or none');
     },
     again: (world) => world.pull('app'),
+  },
+  {
+    name: 'network create',
+    before: async () => {},
+    act: front,
+    after(world, isDone) {
+      if (isDone) assert.equal(world.engine.networks.inspect('front').record.name, 'front');
+    },
+    async again(world) {
+      await world.engine.networks.remove('front').catch(() => {});
+      await front(world);
+    },
+  },
+  {
+    name: 'network remove',
+    before: async (world) => void (await front(world)),
+    act: (world) => world.engine.networks.remove('front'),
+    after(world, isDone) {
+      if (isDone) assert.throws(() => world.engine.networks.inspect('front'), { status: 404 });
+    },
+    again: (world) => world.engine.networks.prune({ filters: new Map() }),
+  },
+  {
+    name: 'connect to a network',
+    before: async (world) => {
+      await running(world);
+      await front(world);
+    },
+    act: join,
+    after(world, isDone) {
+      const { state, endpoints } = world.container('c1') ?? {};
+      if (isDone && state?.status === 'running') assert.ok(endpoints?.['front']?.endpointId);
+    },
+    async again(world) {
+      await leave(world).catch(() => {});
+      await join(world);
+    },
+  },
+  {
+    name: 'disconnect from a network',
+    before: connected,
+    act: leave,
+    after(world, isDone) {
+      if (isDone) assert.deepEqual(Object.keys(world.container('c1')?.endpoints ?? {}), ['bridge']);
+    },
+    again: (world) => leave(world).catch(() => {}),
   },
   {
     name: 'removal of an image',
