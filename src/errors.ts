@@ -62,6 +62,10 @@ export const fail = {
   invalidPlatform: (text: string) =>
     new Failure('INVALID_PLATFORM', 400, `"${text}": cannot parse platform specifier: invalid argument`),
   invalidSignal: (text: string) => new Failure('INVALID_SIGNAL', 400, `invalid signal: ${text}`),
+  unsupportedSignal: (number: number) =>
+    new Failure('UNSUPPORTED_SIGNAL', 400, `the linux daemon does not support signal ${number}`),
+  invalidExecKeys: (keys: string) =>
+    new Failure('INVALID_EXEC_KEYS', 500, `Invalid escape keys (${keys}) provided`),
   experimental: () =>
     new Failure(
       'EXPERIMENTAL',
@@ -85,6 +89,7 @@ export const fail = {
     new Failure('INVALID_NUMBER', status, `strconv.${call}: parsing ${JSON.stringify(text)}: ${reason}`),
   invalidBody: (message: string, status = 400) => new Failure('INVALID_BODY', status, message),
   invalidFilters: (message: string, status = 400) => new Failure('INVALID_FILTERS', status, message),
+  badPortFilter: (message: string) => new Failure('BAD_PORT_FILTER', 400, message),
   standstill: (seconds: number) =>
     new Failure('STANDSTILL', 400, `the client sent nothing for ${seconds} seconds`),
   bodyTooLarge: (maxBytes: number) =>
@@ -95,6 +100,9 @@ export const fail = {
   ambiguousContainer: (prefix: string) =>
     new Failure('AMBIGUOUS_CONTAINER', 400, `multiple IDs found with provided prefix: ${prefix}`),
   notRunning: (id: string) => new Failure('NOT_RUNNING', 409, `container ${id} is not running`),
+  /** A namespace of another container that cannot be had, with the words of the reason. */
+  cannotJoin: (kind: 'IPC' | 'PID', ref: string, { status, message }: { status: number; message: string }) =>
+    new Failure(`JOIN_${kind}`, status, `failed to join ${kind} namespace: ${message}`, { facts: { ref } }),
   joinNotRunning: (ref: string) =>
     new Failure('NOT_RUNNING', 409, `cannot join network of a non running container: ${ref}`),
   attachPaused: (ref: string) =>
@@ -121,7 +129,7 @@ export const fail = {
       'REMOVE_RUNNING',
       409,
       `cannot remove container "/${name}": container is ${status}: stop the container before removing or force remove`,
-      { facts: { id } },
+      { facts: { id, status } },
     ),
   removePaused: (name: string, id = '') =>
     new Failure(

@@ -1,7 +1,8 @@
+import { isUp, shownStatus } from '../engine/container-status.ts';
 import type { Health } from '../engine/health-rules.ts';
 import type { ContainerRecord, MountPoint } from '../engine/model.ts';
 import { humanDuration } from '../lib/human-duration.ts';
-import { parseNanos, ZERO_TIME } from '../lib/time.ts';
+import { parseNanos } from '../lib/time.ts';
 import { inspectShapes } from './container-gates.ts';
 import { containerConfig, hostConfig, portMap } from './container-wire.ts';
 import { briefEndpointWire, endpointWire } from './endpoint-view.ts';
@@ -69,7 +70,7 @@ export function summaryWire(
     ...(sizes && sizes.rwBytes > 0 && { SizeRw: sizes.rwBytes }),
     ...(sizes && sizes.rootBytes > 0 && { SizeRootFs: sizes.rootBytes }),
     Labels: record.config.labels,
-    State: statusOf(record),
+    State: shownStatus(record),
     Status: statusText(record, health, o.nowMs),
     HostConfig: { NetworkMode: record.hostConfig.networkMode },
     NetworkSettings: {
@@ -89,23 +90,11 @@ function commandOf({ config }: ContainerRecord): string[] {
   return [...(config.entrypoint ?? []), ...(config.cmd ?? [])];
 }
 
-/** The state in Docker's words, which have none for a container that is about to start. */
-function statusOf({ state, restartCount }: ContainerRecord): string {
-  if (state.status !== 'starting') return state.status;
-  if (restartCount > 0) return 'restarting';
-  return state.startedAt === ZERO_TIME ? 'created' : 'exited';
-}
-
-/** It has a process, or is about to have one again. */
-function isUp({ state: { status } }: ContainerRecord): boolean {
-  return status === 'running' || status === 'paused' || status === 'restarting';
-}
-
 /** The column `STATUS` of `docker ps`. */
 function statusText(record: ContainerRecord, health: Health | undefined, nowMs: number): string {
   const { state } = record;
   const ago = (time: string) => humanDuration(nowMs - millisOf(time));
-  switch (statusOf(record)) {
+  switch (shownStatus(record)) {
     case 'running':
       return `Up ${ago(state.startedAt)}${health ? ` (${healthText(health)})` : ''}`;
     case 'paused':
@@ -130,10 +119,10 @@ function healthText({ status }: Health): string {
 function stateWire(record: ContainerRecord, health: Health | undefined): Wire {
   const { state } = record;
   return {
-    Status: statusOf(record),
+    Status: shownStatus(record),
     Running: isUp(record),
     Paused: state.status === 'paused',
-    Restarting: state.status === 'restarting',
+    Restarting: shownStatus(record) === 'restarting',
     OOMKilled: state.oomKilled,
     Dead: state.status === 'dead',
     Pid: state.pid,

@@ -46,6 +46,19 @@ const wordings: readonly Wording[] = [
     to: 'no such container ',
     status: 500,
   },
+  {
+    gate: 'filterValues',
+    code: 'BAD_PORT_FILTER',
+    from: /empty string specified for ports$/,
+    to: 'Empty string specified for ports.',
+  },
+  {
+    gate: 'filterValues',
+    code: 'BAD_PORT_FILTER',
+    from: /invalid range specified for port: /,
+    to: 'Invalid range specified for the Port: ',
+  },
+  { gate: 'filterValues', code: 'BAD_PORT_FILTER', from: /^/, to: '', status: 500 },
   { gate: 'ambiguousPrefix', code: 'AMBIGUOUS_CONTAINER', from: /^multiple/, to: 'Multiple', status: 500 },
   { gate: 'G077', code: 'BAD_REQUEST', route: 'GET /images/search', from: /^limit /, to: 'Limit ' },
   {
@@ -93,7 +106,7 @@ const wordings: readonly Wording[] = [
     gate: 'G116',
     code: 'REMOVE_RUNNING',
     from: /^.*$/,
-    to: 'You cannot remove a running container {id}. Stop the container before attempting removal or force remove',
+    to: 'You cannot remove a {status} container {id}. Stop the container before attempting removal or force remove',
   },
   {
     gate: 'G116',
@@ -111,6 +124,28 @@ const wordings: readonly Wording[] = [
   },
   { gate: 'swarmNetworks', code: 'NO_SWARM', route: 'POST /networks/create', from: /^/, to: '', status: 500 },
   { gate: 'G109', code: 'INVALID_ENDPOINT', from: /^.*$/s, to: '{earlier}' },
+  {
+    gate: 'signalName',
+    code: 'UNSUPPORTED_SIGNAL',
+    route: 'POST /containers/:id/kill',
+    from: /^the/,
+    to: 'The',
+    status: 500,
+  },
+  {
+    gate: 'namespaceJoins',
+    code: 'JOIN_PID',
+    from: /^failed to join PID namespace: (?=No such container)/,
+    to: 'cannot join PID of a non running container: {ref}: ',
+  },
+  { gate: 'namespaceJoins', code: 'JOIN_PID', from: /^failed to join PID namespace: /, to: '' },
+  {
+    gate: 'namespaceJoins',
+    code: 'JOIN_IPC',
+    from: /^failed to join IPC namespace: (?:container \S+: (?=non-shareable))?/,
+    to: "can't join IPC of container {ref}: ",
+    status: 500,
+  },
   {
     gate: 'runtimeName',
     code: 'UNKNOWN_RUNTIME',

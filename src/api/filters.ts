@@ -11,12 +11,12 @@ const lists = map(list(text));
 
 /**
  * The `filters` parameter: `{"key":{"value":true}}`, or `{"key":["value"]}` as clients of old write it. Throws 400, or
- * 500 as daemons of old did.
+ * `oldStatus` as daemons of old did.
  */
 export function filtersOf(
   { state: { query, axes } }: ApiContext,
-  /** What the list of volumes says before any complaint; it never was the daemon's fault. */
-  { prefix }: { prefix?: string } = {},
+  /** `prefix`: what the list of volumes says before any complaint. `oldStatus`: what daemons of old took it for. */
+  { prefix = '', oldStatus = 500 }: { prefix?: string; oldStatus?: number } = {},
 ): Map<string, readonly string[]> {
   const json = query.text('filters');
   if (json === '') return new Map();
@@ -27,10 +27,9 @@ export function filtersOf(
     );
   } catch (cause) {
     if (!(cause instanceof WireError || cause instanceof JsonSyntaxError)) throw cause;
-    if (!axes.has('G075'))
-      throw fail.invalidFilters(`${prefix ?? ''}${cause.message}`, prefix === undefined ? 500 : 400);
+    if (!axes.has('G075')) throw fail.invalidFilters(`${prefix}${cause.message}`, oldStatus);
     const told = axes.has('G075b') ? 'invalid filter' : `invalid filter: ${cause.message}`;
-    throw fail.invalidFilters(`${prefix ?? ''}${told}`);
+    throw fail.invalidFilters(`${prefix}${told}`);
   }
 }
 

@@ -154,6 +154,8 @@ export const gates = {
   G077: ['ceiling', '1.42'],
   /** Image inspect says once that there is no such image. */
   G078: ['ceiling', '1.42'],
+  /** A start says which namespace of another container could not be joined. */
+  namespaceJoins: ['ceiling', '1.44'],
   /** HostConfig.Annotations. */
   G080: ['request', '1.43'],
   /** An image without names has empty lists, not `<none>`. */

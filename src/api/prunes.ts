@@ -19,7 +19,7 @@ export function pruneRoutes(prunes: Prunes): Router {
   /** 200, 400 for filters that make no sense, 409 while another prune runs. */
   router.post('/containers/prune', async (ctx) => {
     const { removed, freedBytes } = await prunes.containers({
-      filters: filtersOf(ctx),
+      filters: filtersOf(ctx, { oldStatus: 400 }),
       signal: ctx.state.signal,
     });
     answerJson(ctx, { ContainersDeleted: orNull(removed), SpaceReclaimed: freedBytes });

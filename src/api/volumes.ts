@@ -35,7 +35,7 @@ export function volumeRoutes({ volumes, prunes }: { volumes: Volumes; prunes: Vo
   /** 200, 400 for filters that make no sense. */
   router.get('/volumes', async (ctx) => {
     const list = await volumes.list({
-      filters: filtersOf(ctx, { prefix: 'error reading volume filters: ' }),
+      filters: filtersOf(ctx, { prefix: 'error reading volume filters: ', oldStatus: 400 }),
     });
     const { axes } = ctx.state;
     answerJson(ctx, { Volumes: list.map((view) => volumeWire(view, axes)), Warnings: null });

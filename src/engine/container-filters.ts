@@ -1,6 +1,8 @@
-import { fail } from '../errors.ts';
-import { parseNanos } from '../lib/time.ts';
-import { isRunning } from './container-records.ts';
+import { fail, messageOf } from '../errors.ts';
+import { parseInteger } from '../lib/go-numbers.ts';
+import { matching } from '../lib/go-pattern.ts';
+import { parseNanos, ZERO_TIME } from '../lib/time.ts';
+import { isUp, shownStatus } from './container-status.ts';
 import { type Filters, hasLabels, passes } from './filters.ts';
 import type { ContainerRecord } from './model.ts';
 
@@ -36,26 +38,27 @@ export function selectContainers(
   },
 ): ContainerRecord[] {
   const { filters } = o;
-  for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
-  checkValues(filters, 'status', statuses);
-  checkValues(filters, 'health', healths);
-  checkTaskFilter(filters);
-  for (const key of ['expose', 'publish']) for (const port of filters.get(key) ?? []) portsOf(port, key);
+  checkFilters(filters);
   const bound = (key: string) => {
     const ref = filters.get(key)?.[0];
     return ref === undefined ? undefined : createdNanos(findIn(all, ref));
   };
   const [before, since] = [bound('before'), bound('since')];
   const exited = (filters.get('exited') ?? []).map(exitCode);
+  const [exposed, published] = [portsOf(filters, 'expose'), portsOf(filters, 'publish')];
+  const ids = idsMeant(all, filters);
+  const names = namesMeant(all, filters);
   const showsAll = o.isAll || o.limit > 0 || filters.has('status') || exited.length > 0;
   const chosen = all
     .filter(
       (record) =>
-        (showsAll || isRunning(record) || record.state.status === 'restarting') &&
+        (showsAll || isUp(record)) &&
         (before === undefined || createdNanos(record) < before) &&
         (since === undefined || createdNanos(record) > since) &&
-        (exited.length === 0 ||
-          (record.state.status === 'exited' && exited.includes(record.state.exitCode))) &&
+        (exited.length === 0 || (hasEnded(record) && exited.includes(record.state.exitCode))) &&
+        (ids === undefined || ids.has(record.id)) &&
+        (names === undefined || names.has(record.name)) &&
+        hasPort(record, exposed, published) &&
         passes(filters, 'ancestor', () => o.ancestors.has(record.imageId)) &&
         passes(filters, 'health', (wanted) => wanted === o.healthOf(record.id)) &&
         matches(record, filters),
@@ -65,84 +68,114 @@ export function selectContainers(
 }
 
 function matches(record: ContainerRecord, filters: Filters): boolean {
-  const { config, hostConfig, state, mounts } = record;
-  const status = state.status === 'starting' ? 'created' : state.status;
+  const { config, mounts } = record;
   return (
     hasLabels(filters, config.labels) &&
-    passes(filters, 'status', (wanted) => status === wanted) &&
-    passes(filters, 'id', (wanted) => nameMatches(record.id, wanted)) &&
-    passes(filters, 'name', (wanted) => nameMatches(record.name, wanted)) &&
+    passes(filters, 'status', (wanted) => shownStatus(record) === wanted) &&
     passes(filters, 'is-task', (wanted) => wanted === 'false' || wanted === '0') &&
     passes(filters, 'network', (wanted) => isOn(record, wanted)) &&
     passes(filters, 'volume', (wanted) =>
-      mounts.some((mount) => mount.name === wanted || mount.destination === wanted),
-    ) &&
-    passes(filters, 'expose', (wanted) => hasPort(config.exposedPorts, wanted)) &&
-    passes(filters, 'publish', (wanted) => hasPort(hostConfig.portBindings, wanted))
+      mounts.some(({ name, source, destination }) => (name ?? source) === wanted || destination === wanted),
+    )
   );
 }
 
-function checkValues(filters: Filters, key: string, allowed: readonly string[]): void {
-  for (const value of filters.get(key) ?? []) {
-    if (!allowed.includes(value)) throw fail.badRequest(`invalid filter '${key}=${value}'`);
-  }
+function checkFilters(filters: Filters): void {
+  for (const key of filters.keys()) if (!known.has(key)) throw fail.badRequest(`invalid filter '${key}'`);
+  for (const value of filters.get('status') ?? [])
+    if (!statuses.includes(value)) throw fail.badRequest(`invalid filter 'status=${value}'`);
+  checkTaskFilter(filters);
+  for (const value of filters.get('health') ?? [])
+    if (!healths.includes(value)) throw fail.badRequest(`Unrecognised filter value for health: ${value}`);
 }
 
+/** By full ID or name. dockerd: idOrNameFilter in daemon/list.go */
 function findIn(all: readonly ContainerRecord[], ref: string): ContainerRecord {
-  const found =
-    all.find(({ id, name }) => id === ref || name === ref) ?? all.find(({ id }) => id.startsWith(ref));
+  const plain = ref.replace(/^\//, '');
+  const found = all.find(({ id, name }) => id === ref || name === plain);
   if (found === undefined) throw fail.noSuchContainer(ref);
   return found;
 }
 
 function exitCode(text: string): number {
-  if (/^[+-]?\d+$/.test(text)) return Number(text);
-  throw fail.badRequest(`invalid filter 'exited=${text}': strconv.Atoi: parsing "${text}": invalid syntax`);
+  try {
+    return parseInteger(text);
+  } catch (cause) {
+    throw fail.badRequest(`invalid filter 'exited=${text}': ${messageOf(cause)}`);
+  }
 }
 
-/** dockerd matches a regular expression on the name with and without its slash; bad ones count as plain text. */
-function nameMatches(name: string, wanted: string): boolean {
-  try {
-    const pattern = new RegExp(wanted);
-    return pattern.test(name) || pattern.test(`/${name}`);
-  } catch {
-    return name.includes(wanted);
-  }
+function hasEnded(record: ContainerRecord): boolean {
+  return !isUp(record) && record.state.startedAt !== ZERO_TIME;
+}
+
+/** Those whose ID begins as is said, unless several do. */
+function idsMeant(all: readonly ContainerRecord[], filters: Filters): ReadonlySet<string> | undefined {
+  const wanted = filters.get('id') ?? [];
+  if (wanted.length === 0) return undefined;
+  const meant = wanted.map((prefix) => all.filter(({ id }) => prefix !== '' && id.startsWith(prefix)));
+  return new Set(meant.flatMap(([first, second]) => (first && !second ? [first.id] : [])));
+}
+
+/** A name is matched with and without its slash; what is no pattern matches nothing. */
+function namesMeant(all: readonly ContainerRecord[], filters: Filters): ReadonlySet<string> | undefined {
+  const wanted = filters.get('name') ?? [];
+  if (wanted.length === 0) return undefined;
+  const forms = all.flatMap(({ name }) => [name, `/${name}`]);
+  const meant = wanted.flatMap((pattern) => {
+    try {
+      return matching(pattern, forms);
+    } catch {
+      return [];
+    }
+  });
+  return new Set(meant.map((name) => name.replace(/^\//, '')));
 }
 
 function isOn({ endpoints }: ContainerRecord, network: string): boolean {
   return Object.entries(endpoints).some(
-    ([name, { networkId }]) => name === network || (network !== '' && networkId.startsWith(network)),
+    ([name, { networkId }]) => name === network || networkId.startsWith(network),
   );
 }
 
-function portKeys(ports: object | null): string[] {
-  return Object.keys(ports ?? {}).map(withProtocol);
+interface PortRange {
+  readonly first: number;
+  readonly last: number;
+  readonly protocol: string;
 }
 
-/** Whether one of the ports `80`, `80/udp` or `80-90/tcp` is among these. */
-function hasPort(ports: object | null, wanted: string): boolean {
-  const { first, last, protocol } = portsOf(wanted, '');
-  return portKeys(ports).some((key) => {
-    const [number, kind] = key.split('/');
-    return kind === protocol && Number(number) >= first && Number(number) <= last;
+/** Whether a port in force is among those exposed, or those published, that are asked for. dockerd counts a port that is not published as 0. */
+function hasPort(
+  { ports }: ContainerRecord,
+  exposed: readonly PortRange[],
+  published: readonly PortRange[],
+): boolean {
+  if (exposed.length + published.length === 0) return true;
+  return Object.entries(ports).some(([port, bindings]) => {
+    const [inside, protocol = 'tcp'] = port.split('/');
+    const isIn = (ranges: readonly PortRange[], number: number) =>
+      ranges.some((range) => range.protocol === protocol && range.first <= number && number <= range.last);
+    const outside = bindings?.length ? bindings.map(({ hostPort }) => Number(hostPort)) : [0];
+    return isIn(exposed, Number(inside)) || outside.some((number) => isIn(published, number));
   });
 }
 
 // dockerd: portOp in daemon/list.go
-function portsOf(text: string, key: string): { first: number; last: number; protocol: string } {
-  if (text.includes(':')) throw fail.badRequest(`filter for '${key}' should not contain ':': ${text}`);
-  const [range = '', protocol] = text.split('/', 2);
-  const [first = '', last = first] = range.split('-', 2);
-  const refuse = (why: string) => fail.badRequest(`error while looking up for ${key} ${text}: ${why}`);
-  if (range === '') throw refuse('empty string specified for ports.');
-  for (const one of [first, last])
-    if (!/^\d+$/.test(one) || Number(one) > 65535)
-      throw refuse(
-        `strconv.ParseUint: parsing ${JSON.stringify(one)}: ${/^\d+$/.test(one) ? 'value out of range' : 'invalid syntax'}`,
-      );
-  if (Number(last) < Number(first)) throw refuse(`invalid range specified for port: ${range}`);
-  return { first: Number(first), last: Number(last), protocol: protocol || 'tcp' };
+function portsOf(filters: Filters, key: 'expose' | 'publish'): PortRange[] {
+  return (filters.get(key) ?? []).map((text) => {
+    if (text.includes(':')) throw fail.badPortFilter(`filter for '${key}' should not contain ':': ${text}`);
+    const refuse = (why: string) => fail.badPortFilter(`error while looking up for ${key} ${text}: ${why}`);
+    const [range = '', protocol] = text.split('/', 2);
+    if (range === '') throw refuse('empty string specified for ports');
+    const [first = '', last = first] = range.split('-', 2);
+    for (const one of [first, last])
+      if (!/^\d+$/.test(one) || Number(one) > 65535)
+        throw refuse(
+          `strconv.ParseUint: parsing ${JSON.stringify(one)}: ${/^\d+$/.test(one) ? 'value out of range' : 'invalid syntax'}`,
+        );
+    if (Number(last) < Number(first)) throw refuse(`invalid range specified for port: ${range}`);
+    return { first: Number(first), last: Number(last), protocol: protocol || 'tcp' };
+  });
 }
 
 /** There are no tasks here: one that is asked for is none. */
@@ -151,10 +184,6 @@ function checkTaskFilter(filters: Filters): void {
   const isBoolean = wanted.every((value) => ['true', 'false', '1', '0'].includes(value));
   if (!isBoolean || wanted.length > 1)
     throw fail.badRequest(`invalid filter 'is-task=[${wanted.join(' ')}]'`);
-}
-
-function withProtocol(port: string): string {
-  return port.includes('/') ? port : `${port}/tcp`;
 }
 
 function createdNanos({ createdAt }: ContainerRecord): bigint {

@@ -3,6 +3,7 @@ import { fail } from '../errors.ts';
 import { removeTree } from '../host/files.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
+import { parseSignal } from '../lib/signals.ts';
 import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './container-checks.ts';
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
@@ -122,7 +123,8 @@ export class Containers {
     const named = (o.filters.get('ancestor') ?? []).map((name) =>
       this.#parts.images.find(name).catch(() => undefined),
     );
-    const ancestors = new Set((await Promise.all(named)).flatMap((image) => image?.id ?? []));
+    const found = (await Promise.all(named)).flatMap((image) => image ?? []);
+    const ancestors = found.length > 0 ? await this.#parts.images.familyOf(found) : new Set<string>();
     const chosen = selectContainers(this.#parts.records.all(), {
       ...o,
       ancestors,
@@ -161,7 +163,9 @@ export class Containers {
     return this.#parts.life.restart(this.#find(ref).id, o);
   }
 
+  /** What is no signal is told before that there is no such container. */
   async kill(ref: string, signalName: string): Promise<void> {
+    parseSignal(signalName || 'SIGKILL');
     return this.#parts.life.kill(this.#find(ref).id, signalName);
   }
 

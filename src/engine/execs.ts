@@ -90,7 +90,7 @@ export class Execs {
     if (request.cmd.length === 0) throw fail.badRequest('No exec command specified');
     const record = this.#records.find(containerRef);
     checkReady(record, containerRef);
-    parseDetachKeys(request.detachKeys);
+    checkKeys(request.detachKeys);
     hastenCgroupMoves(); // the start will follow
     const id = newId();
     this.#forgetOld();
@@ -240,4 +240,12 @@ function checkReady(record: ContainerRecord, ref: string): void {
   if (record.state.status === 'paused') throw fail.execPaused(ref);
   if (record.state.status === 'restarting') throw fail.execRestarting(record.id);
   if (!isRunning(record)) throw fail.notRunning(record.id);
+}
+
+function checkKeys(keys: string): void {
+  try {
+    parseDetachKeys(keys);
+  } catch {
+    throw fail.invalidExecKeys(keys);
+  }
 }

@@ -34,6 +34,7 @@ export class Freezer {
     await using _lock = await this.#locks.hold(id);
     const record = this.#current(id);
     if (record.state.status === 'paused') throw fail.alreadyPaused(id);
+    if (record.state.status === 'restarting') throw fail.execRestarting(id);
     if (!isRunning(record)) throw fail.notRunning(id);
     await this.#freeze(record);
     this.#tell(await this.#records.move(record, { status: 'paused' }), 'pause');

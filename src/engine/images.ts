@@ -113,6 +113,16 @@ export class Images {
     return this.#images.get(id);
   }
 
+  /** IDs of these images, and of all that were made on them here. */
+  async familyOf(images: readonly ImageRecord[]): Promise<Set<string>> {
+    const children = new Map<string, string[]>();
+    for await (const [id, { parent }] of this.#images.entries())
+      if (parent !== undefined) children.set(parent, [...(children.get(parent) ?? []), id]);
+    const family = new Set<string>(images.map(({ id }) => id));
+    for (const id of family) for (const child of children.get(id) ?? []) family.add(child); // what is added comes too
+    return family;
+  }
+
   /** Runs work on an image that cannot be removed meanwhile; how a new container gets hold of its image. */
   async using<T>(name: string, work: (image: ImageView) => Promise<T>): Promise<T> {
     await using _lock = await this.#locks.hold('refs');

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { runInNewContext } from 'node:vm';
 import { fail, messageOf } from '../errors.ts';
+import { matching } from '../lib/go-pattern.ts';
 import { shortId } from '../lib/ids.ts';
 import { journalFieldName } from '../lib/journal-entry.ts';
 import { type LogOptions, logConfigComplaint, logLimitsOf } from '../lib/log-options.ts';
@@ -39,9 +39,6 @@ const lineFields: ReadonlySet<string> = new Set([
   'CONTAINER_PARTIAL_LAST',
   'CONTAINER_PARTIAL_MESSAGE',
 ]);
-
-/** A pattern that needs longer than this for a few names is meant to need long. */
-const MAX_MATCHING_MS = 100;
 
 /** What a container's log configuration becomes: the daemon's options under its own, for the daemon's driver only. */
 export function mergeLogConfig(wanted: LogConfig, defaults: LogDefaults): LogConfig {
@@ -170,15 +167,4 @@ function chosen(
   const wanted = new Set(names ? names.split(',') : []);
   if (pattern) for (const name of matching(pattern, [...all.keys()])) wanted.add(name);
   return [...all].filter(([name]) => wanted.has(name));
-}
-
-/** A client's pattern runs apart and against the clock: some take longer than the sun has left. */
-function matching(pattern: string, names: readonly string[]): string[] {
-  const [, flags = '', source = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(pattern) ?? []; // Go's way to give flags
-  const bits = runInNewContext(
-    'const pattern = new RegExp(source, flags); names.map((name) => (pattern.test(name) ? "1" : "0")).join("")',
-    { names, source, flags },
-    { timeout: MAX_MATCHING_MS },
-  );
-  return names.filter((_, at) => String(bits)[at] === '1');
 }

@@ -1,4 +1,4 @@
-import { Failure, fail, messageOf } from '../errors.ts';
+import { Failure, fail } from '../errors.ts';
 import type { BundleSpec } from '../runtime/spec.ts';
 import { isRunning } from './container-records.ts';
 import type { ContainerRecord, HostConfig } from './model.ts';
@@ -68,8 +68,10 @@ export function findDonors(record: ContainerRecord, find: FindContainer): Donors
   const [networkRef, ipcRef, pidRef] = [networkMode, ipcMode, pidMode].map(donorOf);
   const network = networkRef === undefined ? undefined : networkDonor(record, networkRef, find);
   const ipc =
-    ipcRef === undefined ? undefined : joined('IPC', () => shareable(ipcRef, running(ipcRef, find), find));
-  const pid = pidRef === undefined ? undefined : joined('PID', () => running(pidRef, find));
+    ipcRef === undefined
+      ? undefined
+      : joined('IPC', ipcRef, () => shareable(ipcRef, running(ipcRef, find), find));
+  const pid = pidRef === undefined ? undefined : joined('PID', pidRef, () => running(pidRef, find));
   return { ...(network && { network }), ...(ipc && { ipc }), ...(pid && { pid }) };
 }
 
@@ -95,14 +97,14 @@ function shareable(ref: string, donor: ContainerRecord, find: FindContainer): Co
   );
 }
 
-function joined(kind: 'IPC' | 'PID', look: () => ContainerRecord): ContainerRecord {
+function joined(kind: 'IPC' | 'PID', ref: string, look: () => ContainerRecord): ContainerRecord {
   try {
     return look();
   } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
     // dockerd finds the one before the process is described, and the other while it is: the latter is its own fault
-    const { status, code } = cause instanceof Failure ? cause : { status: 500, code: 'HOST' };
-    const told = kind === 'PID' ? 500 : status === 404 ? 400 : status;
-    throw new Failure(code, told, `failed to join ${kind} namespace: ${messageOf(cause)}`, { cause });
+    const status = kind === 'PID' ? 500 : cause.status === 404 ? 400 : cause.status;
+    throw fail.cannotJoin(kind, ref, { status, message: cause.message });
   }
 }
 

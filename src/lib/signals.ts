@@ -4,11 +4,12 @@ import { fail } from '../errors.ts';
 const SIGRTMIN = 34;
 const SIGRTMAX = 64;
 
-/** The number of a signal written as dockerd allows: `9`, `KILL`, `SIGKILL`, `RTMIN+3`. Throws `INVALID_SIGNAL` (400). */
+/** The number of a signal written as dockerd allows: `9`, `KILL`, `SIGKILL`, `RTMIN+3`. Throws 400. */
 export function parseSignal(text: string): number {
   if (/^\d+$/.test(text)) {
     const number = Number(text);
-    if (number < 1 || number > SIGRTMAX) throw fail.invalidSignal(text);
+    if (number > SIGRTMAX) throw fail.unsupportedSignal(number);
+    if (number < 1) throw fail.invalidSignal(text);
     return number;
   }
   const name = text.toUpperCase().replace(/^SIG/, '');

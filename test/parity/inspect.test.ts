@@ -27,6 +27,7 @@ after(async () => {
 type Parts = ReturnType<typeof partsOf>;
 
 interface Inspected {
+  readonly ExecIDs: unknown;
   readonly State: { readonly Health?: { readonly Status: string; readonly Log: unknown[] } };
 }
 
@@ -123,6 +124,6 @@ async function inspected(
     assert.equal(answer.statusCode, 200, JSON.stringify(seen));
     if (!isReady(seen)) continue;
     seen.State.Health?.Log.splice(1); // how many there are by now is chance
-    return seen;
+    return seen.State.Health === undefined ? seen : { ...seen, ExecIDs: null }; // to dockerd a check is an exec
   }
 }

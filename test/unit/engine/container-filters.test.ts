@@ -24,10 +24,14 @@ const all = [
     imageId: 'sha256:aaaa',
     config: { labels: { tier: 'front' }, exposedPorts: { '80/tcp': {}, '53/udp': {} } },
     endpoints: { bridge: { ...emptyEndpoint(), networkId: 'f00d' } },
-    hostConfig: { portBindings: { '80/tcp': [{ hostIp: '', hostPort: '8080' }] } },
+    mounts: [
+      { type: 'bind', source: '/srv', destination: '/s', mode: '', isWritable: true, propagation: '' },
+    ],
+    ports: { '80/tcp': [{ hostIp: '', hostPort: '8080' }], '53/udp': null },
   }),
   made('db', 2, 'exited', {
-    state: { exitCode: 3 },
+    state: { exitCode: 3, startedAt: '2026-01-02T00:00:01Z' },
+    hostConfig: { portBindings: { '90/tcp': [{ hostIp: '', hostPort: '9090' }] } },
     mounts: [
       {
         type: 'volume',
@@ -76,27 +80,52 @@ test('each filter', () => {
     [{ name: ['e'] }, ['held', 'new', 'web']],
     [{ name: ['(w'] }, []],
     [{ id: ['771111'] }, ['web']],
+    [{ id: ['1'] }, []],
+    [{ id: ['61'] }, []], // two begin so
+    [{ id: [''] }, []],
     [{ label: ['tier=front'] }, ['web']],
     [{ before: ['loop'] }, ['db', 'web']],
     [{ since: ['loop'] }, ['held', 'coming', 'new']],
     [{ volume: ['pgdata'] }, ['db']],
     [{ volume: ['/var/lib/pg'] }, ['db']],
+    [{ volume: ['/v'] }, []],
+    [{ volume: ['/srv'] }, ['web']],
     [{ network: ['bridge'] }, ['web']],
     [{ network: ['f0'] }, ['web']],
-    [{ network: [''] }, []],
+    [{ network: [''] }, ['web']],
     [{ expose: ['53/udp'] }, ['web']],
     [{ expose: ['70-90'] }, ['web']],
     [{ expose: ['50-60'] }, []],
-    [{ publish: ['80-81/tcp'] }, ['web']],
-    [{ id: ['^77'] }, ['web']],
-    [{ publish: ['80'] }, ['web']],
-    [{ publish: ['53/udp'] }, []],
+    [{ publish: ['8080-8081/tcp'] }, ['web']],
+    [{ publish: ['80'] }, []],
+    [{ publish: ['0/udp'] }, ['web']],
+    [{ publish: ['9090'] }, []], // it does not run
+    [{ publish: ['1'], expose: ['80/'] }, ['web']],
     [{ health: ['none'], name: ['web'] }, ['web']],
     [{ health: ['healthy'] }, ['held']],
     [{ 'is-task': ['true'] }, []],
   ];
   for (const [filters, expected] of cases)
     assert.deepEqual(select(filters, { isAll: true }), expected, JSON.stringify(filters));
+});
+
+test('one that is starting still is what it was', () => {
+  const before = { startedAt: '2026-01-01T00:00:00Z', exitCode: 4 };
+  const starting = [
+    made('first', 1, 'starting'),
+    made('again', 2, 'starting', { state: before }),
+    made('by its policy', 3, 'starting', { state: before, restartCount: 2 }),
+  ];
+  const names = (isAll: boolean, filters: Record<string, string[]>) =>
+    selectContainers(starting, {
+      ...{ isAll, limit: 0, ancestors: new Set<string>(), healthOf: () => 'none' },
+      filters: new Map(Object.entries(filters)),
+    }).map(({ name }) => name);
+  assert.deepEqual(names(false, {}), ['by its policy']);
+  assert.deepEqual(names(true, { status: ['created'] }), ['first']);
+  assert.deepEqual(names(true, { status: ['exited'] }), ['again']);
+  assert.deepEqual(names(true, { status: ['restarting'] }), ['by its policy']);
+  assert.deepEqual(names(true, { exited: ['4'] }), ['again']);
 });
 
 test('an ancestor is an image, by whatever name it goes', () => {
@@ -108,10 +137,24 @@ test('filters that make no sense', () => {
   const cases: [Record<string, string[]>, string, number][] = [
     [{ bogus: [] }, "invalid filter 'bogus'", 400],
     [{ status: ['bogus'] }, "invalid filter 'status=bogus'", 400],
-    [{ health: ['bogus'] }, "invalid filter 'health=bogus'", 400],
+    [{ health: ['bogus'] }, 'Unrecognised filter value for health: bogus', 400],
     [{ exited: ['x'] }, `invalid filter 'exited=x': strconv.Atoi: parsing "x": invalid syntax`, 400],
     [{ before: ['nope'] }, 'No such container: nope', 404],
     [{ since: ['nope'] }, 'No such container: nope', 404],
+    [{ since: [''] }, 'No such container: ', 404],
+    [{ before: ['77'] }, 'No such container: 77', 404], // IDs in full
+    [{ expose: ['80:81'] }, "filter for 'expose' should not contain ':': 80:81", 400],
+    [{ publish: ['/tcp'] }, 'error while looking up for publish /tcp: empty string specified for ports', 400],
+    [
+      { publish: ['9-8'] },
+      'error while looking up for publish 9-8: invalid range specified for port: 9-8',
+      400,
+    ],
+    [
+      { expose: ['99999'] },
+      'error while looking up for expose 99999: strconv.ParseUint: parsing "99999": value out of range',
+      400,
+    ],
   ];
   for (const [filters, message, status] of cases)
     assert.throws(() => select(filters), { message, status }, JSON.stringify(filters));

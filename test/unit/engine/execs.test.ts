@@ -139,7 +139,10 @@ test('what is refused', async () => {
     message: 'No exec command specified',
   });
   await assert.rejects(execs.create('nope', request), { status: 404 });
-  await assert.rejects(execs.create('c1', { ...request, detachKeys: 'zzz' }), { status: 400 });
+  await assert.rejects(execs.create('c1', { ...request, detachKeys: 'zzz' }), {
+    status: 500,
+    message: 'Invalid escape keys (zzz) provided',
+  });
   assert.throws(() => execs.inspect('nope'), { status: 404, message: 'No such exec instance: nope' });
   const exec = await execs.create('c1', request);
   await containers.pause('c1');

@@ -90,7 +90,7 @@ test('what cannot be done in a state is refused in its words', async () => {
     status: 409,
     message:
       'cannot remove container "/c1": container is running: stop the container before removing or force remove',
-    facts: { id },
+    facts: { id, status: 'running' },
   });
   await containers.pause('c1');
   await assert.rejects(containers.pause('c1'), { status: 409, message: `Container ${id} is already paused` });
