@@ -4,6 +4,7 @@ import type { Endpoint, EndpointRequest } from '../network/model.ts';
 import type { LiveContainer, Networks } from '../network/networks.ts';
 import type { PortRequest } from '../network/ports.ts';
 import { downEndpoint, emptyEndpoint } from './container-creation.ts';
+import type { ContainerNames } from './container-names.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { ContainerConfig, ContainerRecord, EndpointSettings, PortBinding } from './model.ts';
 import { mainNetworkOf } from './namespaces.ts';
@@ -21,13 +22,16 @@ export class ContainerNetworks {
     'defaultBridge' | 'connect' | 'disconnect' | 'disconnectAll' | 'endpointsOf'
   >;
   readonly #etc: Pick<EtcFiles, 'writeEndpoints' | 'endpointsOf'>;
+  readonly #names: Pick<ContainerNames, 'join' | 'serve' | 'forget'>;
 
   constructor(o: {
     networks: Pick<Networks, 'defaultBridge' | 'connect' | 'disconnect' | 'disconnectAll' | 'endpointsOf'>;
     etc: Pick<EtcFiles, 'writeEndpoints' | 'endpointsOf'>;
+    names: Pick<ContainerNames, 'join' | 'serve' | 'forget'>;
   }) {
     this.#networks = o.networks;
     this.#etc = o.etc;
+    this.#names = o.names;
   }
 
   /** Gives a container that is about to run all its networks; what fails is taken down by the caller. */
@@ -40,7 +44,7 @@ export class ContainerNetworks {
       return { endpoints: record.endpoints, ports: {} };
     }
     for (const name of connected) await this.#networks.connect(this.#requestOf(record, name, pid));
-    return this.#remember(record);
+    return this.#remember(record, pid);
   }
 
   /**
@@ -60,6 +64,7 @@ export class ContainerNetworks {
 
   /** For a container that has ended. One that is on no network is fine. */
   async disconnectAll(id: string): Promise<void> {
+    await this.#names.forget(id);
     await this.#networks.disconnectAll(id);
   }
 
@@ -76,6 +81,13 @@ export class ContainerNetworks {
     };
   }
 
+  /** Running containers are called what their records say now: after a restart, or a change of name. */
+  async name(records: readonly ContainerRecord[]): Promise<void> {
+    // all names first: whoever can ask must not be told that another is not there
+    for (const record of records) await this.#names.join(record, this.#networks.endpointsOf(record.id));
+    for (const record of records) await this.#names.serve(record, record.state.pid);
+  }
+
   /** What a record shows once these endpoints are up; those that are down are as wished. */
   connectionsOf(record: ContainerRecord, endpoints: readonly Endpoint[]): Connections {
     const shown = Object.entries(disconnectedEndpoints(record.endpoints)).map(([name, wanted]) => {
@@ -85,9 +97,11 @@ export class ContainerNetworks {
     return { endpoints: Object.fromEntries(shown), ports: publishedPorts(record.config, endpoints) };
   }
 
-  async #remember(record: ContainerRecord): Promise<Connections> {
+  async #remember(record: ContainerRecord, pid = record.state.pid): Promise<Connections> {
     const endpoints = this.#networks.endpointsOf(record.id);
     await this.#etc.writeEndpoints(record, endpoints);
+    await this.#names.join(record, endpoints);
+    await this.#names.serve(record, pid);
     return this.connectionsOf(record, endpoints);
   }
 

@@ -8,7 +8,8 @@ import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
-import type { ContainerRecords } from './container-records.ts';
+import type { ContainerNetworks } from './container-networks.ts';
+import { type ContainerRecords, isRunning } from './container-records.ts';
 import { checkAddressTexts, checkNewEndpoints } from './endpoint-checks.ts';
 import type { EtcFiles } from './etc-files.ts';
 import type { Events } from './events.ts';
@@ -182,12 +183,13 @@ export class Containers {
   }
 
   async rename(ref: string, name: string): Promise<void> {
-    const { life, records, events } = this.#parts;
+    const { life, records, containerNetworks, events } = this.#parts;
     if (name === '') throw fail.badRequest('Neither old nor new names may be empty');
     await life.change(this.#find(ref).id, async (record) => {
       if (record.name === name.replace(/^\//, ''))
         throw fail.badRequest('Renaming a container with the same name as its current name');
       const renamed = await records.rename(record, name);
+      if (isRunning(renamed)) await containerNetworks.name([renamed]);
       tellContainer(events, renamed, 'rename', { oldName: `/${record.name}` });
     });
   }
@@ -242,6 +244,7 @@ export interface ContainerParts {
   health: Pick<HealthChecks, 'of'>;
   events: Events;
   etc: EtcFiles;
+  containerNetworks: Pick<ContainerNetworks, 'name'>;
   networks: Pick<NetworkRecords, 'find'>;
   host: HostLimits;
   dataRoot: string;

@@ -13,6 +13,7 @@ import { ContainerChanges } from './container-changes.ts';
 import type { HostLimits } from './container-checks.ts';
 import { ContainerExports } from './container-exports.ts';
 import { ContainerIo } from './container-io.ts';
+import { ContainerNames } from './container-names.ts';
 import { ContainerNetworks } from './container-networks.ts';
 import { ContainerRecords } from './container-records.ts';
 import { ContainerRemoval } from './container-removal.ts';
@@ -194,7 +195,8 @@ export class Engine implements AsyncDisposable {
       events,
       whyFlat: (name) => runtime.whyNotDeep(name),
     });
-    const containerNetworks = new ContainerNetworks({ networks, etc });
+    const names = disposal.use(new ContainerNames({ networks: networkRecords, etc, log: o.log('names') }));
+    const containerNetworks = new ContainerNetworks({ networks, etc, names });
     const launcher = new Launcher({
       dataRoot,
       layers,
@@ -229,6 +231,7 @@ export class Engine implements AsyncDisposable {
       life,
       health,
       etc,
+      containerNetworks,
       networks: networkRecords,
       host,
       dataRoot,

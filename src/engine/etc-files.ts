@@ -1,11 +1,21 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readIfThere } from '../host/files.ts';
-import { hostsFile } from '../network/hosts.ts';
+import { hostsFile, ownLines, withLines } from '../network/hosts.ts';
 import type { Endpoint } from '../network/model.ts';
-import { hostResolvConf, type ResolverWishes, resolvConf } from '../network/resolver.ts';
+import {
+  hostResolvConf,
+  type OwnResolvConf,
+  ownResolvConf,
+  type ResolverWishes,
+  resolvConf,
+} from '../network/resolver.ts';
+import { isUserDefined } from './endpoint-checks.ts';
 import type { ContainerRecord } from './model.ts';
 import type { BundleMount } from './mounts.ts';
+
+/** What is larger is no text that a resolver reads. */
+const MAX_FILE_BYTES = 1 << 20;
 
 /**
  * The files under /etc that the engine writes for each running container, and what it must remember of its network
@@ -33,27 +43,40 @@ export class EtcFiles {
     const { id, config, hostConfig } = record;
     const paths = this.pathsOf(id);
     await mkdir(join(this.#root, id), { recursive: true, mode: 0o711 });
-    const own = (wish: string[] | null, general: readonly string[]) => (wish?.length ? wish : general);
-    const resolver: ResolverWishes = {
-      dns: own(hostConfig.dns, this.#wishes.dns),
-      dnsSearch: own(hostConfig.dnsSearch, this.#wishes.dnsSearch),
-      dnsOptions: own(hostConfig.dnsOptions, this.#wishes.dnsOptions),
-    };
     const mode = hostConfig.networkMode;
     const network = mode === 'host' || mode === 'none' ? mode : 'bridge';
     await writeFile(paths.hostname, `${config.hostname}\n`);
-    await writeFile(paths.resolv, resolvConf(await hostResolvConf(), resolver, network));
+    const resolv = Object.keys(record.endpoints).some(isUserDefined)
+      ? (await this.resolverOf(record)).text
+      : resolvConf(await hostResolvConf(), this.#wishesOf(record), network);
+    await writeFile(paths.resolv, resolv);
+    await writeFile(`${paths.resolv}.made`, resolv);
     const hostText = network === 'host' ? (await readIfThere('/etc/hosts'))?.toString() : undefined;
-    await writeFile(paths.hosts, this.#hostsOf(record, { ...(hostText !== undefined && { hostText }) }));
+    await writeFile(paths.hosts, this.#hostsOf(record, hostText));
   }
 
-  /** Adds the addresses. In place: the file is bind-mounted, a new inode would not be seen inside. */
+  /** What a container asks that is on a network with names. */
+  async resolverOf(record: Pick<ContainerRecord, 'hostConfig'>): Promise<OwnResolvConf> {
+    return ownResolvConf(await hostResolvConf(), this.#wishesOf(record));
+  }
+
+  /** A running container asks otherwise from now on, unless somebody has edited its file. In place, as below. */
+  async useOwnResolver(id: string, text: string): Promise<void> {
+    const { resolv } = this.pathsOf(id);
+    const [made, now] = await Promise.all([textOf(`${resolv}.made`), textOf(resolv)]);
+    if (made === undefined || now !== made || now === text) return;
+    await writeFile(resolv, text);
+    await writeFile(`${resolv}.made`, text);
+  }
+
+  /** Notes the addresses. In place: the file is bind-mounted, a new inode would not be seen inside. */
   async writeEndpoints(record: ContainerRecord, endpoints: readonly Endpoint[]): Promise<void> {
-    const ipAddress = endpoints[0]?.ipAddress;
-    await writeFile(
-      this.pathsOf(record.id).hosts,
-      this.#hostsOf(record, { ...(ipAddress !== undefined && { ipAddress }) }),
-    );
+    const { hosts } = this.pathsOf(record.id);
+    const linesOf = (those: readonly Endpoint[]) =>
+      ownLines({ ...record.config, addresses: addressesOf(those) });
+    const lines = { old: linesOf(await this.endpointsOf(record.id)), now: linesOf(endpoints) };
+    const text = await textOf(hosts);
+    if (text !== undefined) await writeFile(hosts, withLines(text, lines));
     const path = join(this.#root, record.id, 'endpoints.json');
     await writeFile(`${path}.new`, JSON.stringify(endpoints)); // a daemon may die half-way through a file
     await rename(`${path}.new`, path);
@@ -85,9 +108,33 @@ export class EtcFiles {
     await rm(join(this.#root, id), { recursive: true, force: true });
   }
 
-  #hostsOf({ config, hostConfig }: ContainerRecord, more: { hostText?: string; ipAddress?: string }): string {
-    const { hostname, domainname } = config;
-    const extraHosts = hostConfig.extraHosts ?? [];
-    return hostsFile({ hostname, domainname, extraHosts, hostGateway: this.#hostGateway, ...more });
+  #wishesOf({ hostConfig }: Pick<ContainerRecord, 'hostConfig'>): ResolverWishes {
+    const own = (wish: string[] | null, general: readonly string[]) => (wish?.length ? wish : general);
+    return {
+      dns: own(hostConfig.dns, this.#wishes.dns),
+      dnsSearch: own(hostConfig.dnsSearch, this.#wishes.dnsSearch),
+      dnsOptions: own(hostConfig.dnsOptions, this.#wishes.dnsOptions),
+    };
   }
+
+  #hostsOf({ hostConfig }: ContainerRecord, hostText: string | undefined): string {
+    const extraHosts = hostConfig.extraHosts ?? [];
+    return hostsFile({
+      extraHosts,
+      hostGateway: this.#hostGateway,
+      ...(hostText !== undefined && { hostText }),
+    });
+  }
+}
+
+/** A file that a container may have written to; undefined for one that is not there, or has grown beyond all reason. */
+async function textOf(path: string): Promise<string | undefined> {
+  const size = (await stat(path).catch(() => undefined))?.size;
+  return size === undefined || size > MAX_FILE_BYTES ? undefined : (await readIfThere(path))?.toString();
+}
+
+function addressesOf(endpoints: readonly Endpoint[]): string[] {
+  return endpoints
+    .flatMap(({ ipAddress, ipv6Address }) => [ipAddress, ipv6Address])
+    .filter((address) => address !== '');
 }

@@ -58,6 +58,7 @@ export class Recovery {
   async #settleContainers(): Promise<void> {
     const { records } = this.#o;
     const live: LiveContainer[] = [];
+    const named: ContainerRecord[] = [];
     const ended: [ContainerRecord, ContainerExit][] = [];
     for (const record of records.all()) {
       if (isGoing(record)) continue;
@@ -71,9 +72,11 @@ export class Recovery {
         }
         if (alive.state.isHeld === true) await this.#o.life.freezer.release(record.id);
         live.push(await this.#o.containerNetworks.liveOf(alive));
+        named.push(alive);
       });
     }
     await this.#o.networks.recover(live);
+    await this.#o.containerNetworks.name(named);
     for (const [record, exit] of ended)
       await this.#each(record.id, () => this.#o.life.settleExit(record, exit));
     for (const record of records.all()) {
@@ -207,7 +210,7 @@ export interface RecoveryParts {
   launcher: Launcher;
   runtime: Pick<Runtime, 'find' | 'exitOf' | 'list'>;
   networks: Pick<Networks, 'recover'>;
-  containerNetworks: Pick<ContainerNetworks, 'liveOf' | 'connectionsOf'>;
+  containerNetworks: Pick<ContainerNetworks, 'liveOf' | 'connectionsOf' | 'name'>;
   shelf: LayerShelf;
   volumes: Volumes;
   mounts: Pick<MountSetup, 'recover'>;

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { codeOf, fail } from '../errors.ts';
 import { run } from '../host/exec.ts';
 import { bindPair } from '../host/foreign-sockets.ts';
 import { inNetworkNamespace } from '../host/kernel.ts';
 import { Netlink } from '../host/netlink.ts';
 import { attribute, type NetlinkMessage, NLM, nested } from '../lib/netlink.ts';
+import { NAME_SERVER } from './resolver.ts';
 
 /**
  * The door to the name server of a container: what programs in there send to port 53 of 127.0.0.11 arrives at sockets
@@ -12,8 +14,6 @@ import { attribute, type NetlinkMessage, NLM, nested } from '../lib/netlink.ts';
  * for itself, and a rule in the container's namespace leads there.
  */
 
-/** Where containers on networks with names find their name server. */
-export const NAME_SERVER = '127.0.0.11';
 const ADDRESS = Buffer.of(127, 0, 0, 11);
 
 const DNS_PORT = 53;
@@ -36,6 +36,9 @@ export interface Door {
  * that what programs sent before is not misled.
  */
 export function openDoor(namespacePath: string, containerId: string): Door {
+  // the host's own names are none of ours, whatever number a process has by now
+  if (statSync(namespacePath).ino === statSync('/proc/self/ns/net').ino)
+    throw fail.network('a container in the network of the host has no name server of its own');
   return bindPair(namespacePath, ADDRESS, portsFor(containerId));
 }
 

@@ -9,14 +9,11 @@ const loopback = [
 ];
 
 /**
- * A container's /etc/hosts: loopback, the user's own lines, then its own name, in dockerd's order.
+ * A container's /etc/hosts before it has addresses: loopback, and the user's own lines. Its own come behind them.
  * `extraHosts` are `name:address`; the address `host-gateway` stands for what the engine has for it. `hostText`: the
  * host's own file (network mode `host`), unless there are lines of the user's.
  */
 export function hostsFile(o: {
-  hostname: string;
-  domainname: string;
-  ipAddress?: string;
   hostGateway: string;
   extraHosts: readonly string[];
   hostText?: string;
@@ -29,11 +26,27 @@ export function hostsFile(o: {
     const given = rest.join(':');
     lines.push(`${given === 'host-gateway' ? o.hostGateway : given}\t${name}`);
   }
-  if (o.ipAddress !== undefined && o.hostname !== '') {
-    // a host name may be a whole one already
-    const whole = o.domainname === '' ? o.hostname : `${o.hostname}.${o.domainname}`;
-    const [first = ''] = whole.split('.', 1);
-    lines.push(`${o.ipAddress}\t${whole === first ? whole : `${whole} ${first}`}`);
-  }
   return `${lines.join('\n')}\n`;
+}
+
+/** A container's own lines, one for each of its addresses. */
+export function ownLines(o: {
+  hostname: string;
+  domainname: string;
+  addresses: readonly string[];
+}): string[] {
+  if (o.hostname === '') return [];
+  // a host name may be a whole one already
+  const whole = o.domainname === '' ? o.hostname : `${o.hostname}.${o.domainname}`;
+  const [first = ''] = whole.split('.', 1);
+  const names = whole === first ? whole : `${whole} ${first}`;
+  return o.addresses.map((address) => `${address}\t${names}`);
+}
+
+/** The file with other lines of the container's own; what else somebody wrote there stays. */
+export function withLines(text: string, lines: { old: readonly string[]; now: readonly string[] }): string {
+  const old = new Set(lines.old);
+  const kept = text.split('\n').filter((line) => !old.has(line));
+  if (kept.at(-1) === '') kept.pop();
+  return `${[...kept, ...lines.now].join('\n')}\n`;
 }

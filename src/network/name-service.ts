@@ -2,11 +2,11 @@ import { closeSync, openSync } from 'node:fs';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../lib/log.ts';
 import { DnsAnswers } from './dns-answers.ts';
-import { leadTo, NAME_SERVER, openDoor } from './dns-door.ts';
+import { leadTo, openDoor } from './dns-door.ts';
 import { DnsServer } from './dns-server.ts';
 import { Upstream, type UpstreamServer } from './dns-upstream.ts';
 import { type Membership, Names } from './names.ts';
-import { hostResolvConf, nameServers } from './resolver.ts';
+import { hostResolvConf, NAME_SERVER, nameServers } from './resolver.ts';
 import { addressBytes, readAddress } from './subnets.ts';
 
 /** The host's resolv.conf is looked at again when it was read longer ago than this and somebody asks. */

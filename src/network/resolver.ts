@@ -9,6 +9,9 @@ const UPSTREAM_FILE = '/run/systemd/resolve/resolv.conf';
 /** For a container that would be left without any name server, as with dockerd. */
 const publicServers: readonly string[] = ['8.8.8.8', '8.8.4.4'];
 
+/** Where containers on networks with names find their name server. */
+export const NAME_SERVER = '127.0.0.11';
+
 /** A container's own settings; an empty list leaves the host's. */
 export interface ResolverWishes {
   dns: readonly string[];
@@ -59,19 +62,18 @@ export interface OwnResolvConf {
 }
 
 /**
- * On a network with names, by dockerd's rules: the one server is `nameServer`. Names without a dot are asked for as
+ * On a network with names, by dockerd's rules: the one server is the engine's. Names without a dot are asked for as
  * they are, unless somebody wants it otherwise.
  */
 export function ownResolvConf(
   hostText: string,
   { dns, dnsSearch, dnsOptions }: ResolverWishes,
-  nameServer: string,
 ): OwnResolvConf {
   const options = dnsOptions.length > 0 ? dnsOptions : valuesOf(hostText, ['options']);
   const usable = options.filter((option) => !/^ndots:(?!\d+$)/.test(option));
   const isNdotsSet = usable.some((option) => option.startsWith('ndots:'));
   const wishes: ResolverWishes = {
-    dns: [nameServer],
+    dns: [NAME_SERVER],
     dnsSearch,
     dnsOptions: isNdotsSet ? usable : [...usable, 'ndots:0'],
   };

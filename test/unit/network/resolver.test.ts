@@ -45,8 +45,7 @@ test('resolver: comments, blank lines and other statements are no name servers',
 });
 
 test('resolver: on a network with names there is one server, and dots are not counted', () => {
-  const build = (wishes: Partial<typeof none>, text = host) =>
-    ownResolvConf(text, { ...none, ...wishes }, '127.0.0.11');
+  const build = (wishes: Partial<typeof none>, text = host) => ownResolvConf(text, { ...none, ...wishes });
   assert.deepEqual(build({}), {
     text: 'search lan home\nnameserver 127.0.0.11\noptions edns0 ndots:0\n',
     dns: [],
