@@ -256,6 +256,8 @@ export const fail = {
   noSuchEndpoint: (name: string) => new Failure('NO_SUCH_ENDPOINT', 404, `endpoint ${name} not found`),
   notConnected: (message: string) => new Failure('NOT_CONNECTED', 500, message),
   noSuchExec: (id: string) => new Failure('NO_SUCH_EXEC', 404, `No such exec instance: ${id}`),
+  /** containerd's words for a terminal that is no more. */
+  execOver: () => new Failure('NO_SUCH_EXEC', 404, 'no such exec'),
   execHasRun: (id: string) => new Failure('EXEC_HAS_RUN', 409, `Error: Exec command ${id} has already run`),
 
   // images and registries

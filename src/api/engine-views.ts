@@ -61,6 +61,8 @@ export interface ExecView {
   /** Absent until it has ended. */
   exitCode?: number;
   pid: number;
+  /** It ended a while ago and will soon be forgotten. */
+  isStale: boolean;
 }
 
 /** One more process in a container, as a client asks for it. */

@@ -1,4 +1,5 @@
 import { fail } from '../errors.ts';
+import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { readJson } from './body.ts';
 import { sizeOf } from './container-io.ts';
 import type { ApiContext } from './context.ts';
@@ -16,7 +17,7 @@ export interface Execs {
   start(id: string, o: { isTty: boolean; consoleSize?: [number, number] }): Promise<AttachSession>;
   startDetached(id: string): Promise<void>;
   inspect(id: string): ExecView | Promise<ExecView>;
-  resize(id: string, size: { rows: number; columns: number }): Promise<void>;
+  resize(id: string, size: { rows: number; columns: number }, o: { signal: AbortSignal }): Promise<void>;
 }
 
 const execConfig = struct<Omit<ExecRequest, 'cmd'> & { cmd: string[] | null }>(
@@ -70,9 +71,9 @@ export function execRoutes(execs: Execs): Router {
   /** 200, 404 no such exec. */
   router.get('/exec/:id/json', async (ctx, id) => answerJson(ctx, execWire(await execs.inspect(id))));
 
-  /** 200, 400 without two numbers, 404 no such exec, 500 it has not started in time. */
+  /** 200, 400 without two numbers, 404 no such exec or over, 409 it cannot run now, 500 it has not started in time. */
   router.post('/exec/:id/resize', async (ctx, id) => {
-    await execs.resize(id, sizeOf(ctx));
+    await execs.resize(id, sizeOf(ctx), { signal: ctx.state.signal });
     answerEmpty(ctx, 200);
   });
 
@@ -94,7 +95,7 @@ async function startWish(
 }
 
 /** The answer to `GET /exec/ID/json`. */
-function execWire({ id, containerId, request, isRunning, exitCode, pid }: ExecView): Wire {
+function execWire({ id, containerId, request, isRunning, exitCode, pid, isStale }: ExecView): Wire {
   const [entrypoint = '', ...args] = request.cmd;
   return {
     ID: id,
@@ -110,9 +111,10 @@ function execWire({ id, containerId, request, isRunning, exitCode, pid }: ExecVi
     OpenStdin: request.attachStdin,
     OpenStderr: request.attachStderr,
     OpenStdout: request.attachStdout,
-    CanRemove: exitCode !== undefined,
+    CanRemove: isStale,
     ContainerID: containerId,
-    DetachKeys: '',
+    // bytes, as Go writes them
+    DetachKeys: request.detachKeys === '' ? '' : parseDetachKeys(request.detachKeys).toString('base64'),
     Pid: pid,
   };
 }

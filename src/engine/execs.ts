@@ -1,8 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fail, messageOf } from '../errors.ts';
 import { hastenCgroupMoves } from '../host/cgroup-moves.ts';
 import { parseDetachKeys } from '../lib/detach-keys.ts';
 import { frame, STDOUT } from '../lib/frames.ts';
-import { newId } from '../lib/ids.ts';
 import { containerCapabilities } from '../runtime/capabilities.ts';
 import type { RunningExec } from '../runtime/exec.ts';
 import type { Runtime } from '../runtime/runtime.ts';
@@ -11,47 +11,15 @@ import { environmentOf } from './bundle-spec.ts';
 import { tellContainer } from './container-events.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
+import { type Exec, ExecRecords, type ExecRequest, type ExecView } from './exec-records.ts';
 import type { Launcher } from './launcher.ts';
 import type { ContainerRecord } from './model.ts';
 import { type SecurityDefaults, securityOf } from './security.ts';
 import { type AttachSession, type ClientStreams, carry } from './streams.ts';
 
-/** One more process in a container, as a client asks for it. */
-export interface ExecRequest {
-  attachStdin: boolean;
-  attachStdout: boolean;
-  attachStderr: boolean;
-  tty: boolean;
-  detachKeys: string;
-  env: string[] | null;
-  cmd: string[];
-  privileged: boolean;
-  user: string;
-  workingDir: string;
-  consoleSize?: [number, number];
-}
-
-/** An exec as inspect shows it. */
-export interface ExecView {
-  id: string;
-  containerId: string;
-  request: ExecRequest;
-  isRunning: boolean;
-  /** Absent until it has ended. */
-  exitCode?: number;
-  pid: number;
-}
-
-interface Exec extends ExecView {
-  hasRun: boolean;
-  process?: RunningExec;
-}
-
 /** What dockerd says of every exec that could not begin, a missing program's too. */
 const NOT_STARTED = 126;
 
-/** Ended execs that can still be inspected, the oldest forgotten first; dockerd forgets them after minutes too. */
-const MAX_ENDED = 512;
 /** dockerd's patience with a resize that comes before the start. */
 const RESIZE_WAIT_MS = 10_000;
 
@@ -62,7 +30,7 @@ export class Execs {
   readonly #launcher: Pick<Launcher, 'directoryOf'>;
   readonly #events: Events;
   readonly #security: SecurityDefaults;
-  readonly #execs = new Map<string, Exec>();
+  readonly #execs: ExecRecords;
 
   constructor(o: {
     records: ContainerRecords;
@@ -76,13 +44,12 @@ export class Execs {
     this.#launcher = o.launcher;
     this.#events = o.events;
     this.#security = o.security;
+    this.#execs = new ExecRecords(o.records);
   }
 
   /** IDs of the execs of a container that have not ended. */
   idsOf(containerId: string): string[] {
-    return [...this.#execs.values()]
-      .filter((exec) => exec.containerId === containerId && exec.exitCode === undefined)
-      .map(({ id }) => id);
+    return this.#execs.idsOf(containerId);
   }
 
   /** Notes what is to be run; nothing runs yet. Throws 400 without a command, 404, 409. */
@@ -92,16 +59,14 @@ export class Execs {
     checkReady(record, containerRef);
     checkKeys(request.detachKeys);
     hastenCgroupMoves(); // the start will follow
-    const id = newId();
-    this.#forgetOld();
-    this.#execs.set(id, { id, containerId: record.id, request, isRunning: false, hasRun: false, pid: 0 });
-    this.#tell(record, `exec_create: ${request.cmd.join(' ')}`, id);
+    const { id } = this.#execs.add(record, request);
+    this.#tell(record, `exec_create: ${commandText(request)}`, id);
     return id;
   }
 
   /** The session to pump into the client's connection; the process starts with it. Throws 404 and 409 at once. */
   async start(id: string, o: { isTty: boolean; consoleSize?: [number, number] }): Promise<AttachSession> {
-    const exec = this.#find(id);
+    const exec = this.#execs.find(id);
     const record = this.#records.find(exec.containerId);
     checkReady(record, record.id);
     return {
@@ -121,24 +86,38 @@ export class Execs {
 
   /** Starts it without anyone attached; returns once it runs. Throws 400 if the program cannot be run, 409. */
   async startDetached(id: string): Promise<void> {
-    const exec = this.#find(id);
+    const exec = this.#execs.find(id);
     const record = this.#records.find(exec.containerId);
     checkReady(record, record.id);
     await this.#launch(exec, record, undefined, true);
   }
 
   inspect(id: string): ExecView {
-    return this.#find(id);
+    return this.#execs.show(id);
   }
 
-  async resize(id: string, size: { rows: number; columns: number }): Promise<void> {
-    const exec = this.#find(id);
-    const deadline = performance.now() + RESIZE_WAIT_MS;
-    while (exec.process === undefined) {
-      if (performance.now() > deadline) throw fail.host('timeout waiting for exec session ready');
-      await new Promise((resolve) => setTimeout(resolve, 20));
+  /** Waits for one that is yet to begin, for a while. Throws 404, 409, and 500 if it does not begin. */
+  async resize(
+    id: string,
+    size: { rows: number; columns: number },
+    o: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const exec = this.#execs.find(id);
+    const record = this.#records.find(exec.containerId);
+    checkReady(record, record.id);
+    const late = new AbortController();
+    const patience = sleep(RESIZE_WAIT_MS, 'late' as const, {
+      signal: o.signal === undefined ? late.signal : AbortSignal.any([late.signal, o.signal]),
+    });
+    try {
+      const process = await Promise.race([exec.begun, patience]);
+      if (process === 'late') throw fail.host('timeout waiting for exec session ready');
+      if (process === undefined || exec.exitCode !== undefined) throw fail.execOver();
+      process.resize(size);
+    } finally {
+      late.abort();
+      patience.catch(() => {}); // nobody waits any more
     }
-    exec.process.resize(size);
   }
 
   async #runAttached(
@@ -174,14 +153,11 @@ export class Execs {
     if (exec.hasRun) throw fail.execHasRun(exec.id);
     exec.hasRun = true;
     const { request } = exec;
+    this.#tell(record, `exec_start: ${commandText(request)}`, exec.id); // dockerd tells that it tries
     const size = consoleSize ?? request.consoleSize;
     try {
       const rootfs = `${this.#launcher.directoryOf(record.id)}/merged`;
-      const user = await resolveUser(
-        rootfs,
-        request.user || record.config.user,
-        record.hostConfig.groupAdd ?? [],
-      );
+      const user = await resolveUser(rootfs, request.user, record.hostConfig.groupAdd ?? []);
       const running = await this.#runtime.exec({
         containerId: record.id,
         execId: exec.id,
@@ -199,41 +175,28 @@ export class Execs {
         }),
         noNewPrivileges: securityOf(record.hostConfig, this.#security).noNewPrivileges,
       });
-      exec.process = running;
-      exec.pid = running.pid;
-      exec.isRunning = true;
-      this.#tell(record, `exec_start: ${request.cmd.join(' ')}`, exec.id);
+      exec.begin(running);
       void running.exit.then((exitCode) => this.#ended(exec, record, exitCode));
       return running;
     } catch (cause) {
-      exec.exitCode = NOT_STARTED;
+      exec.end(NOT_STARTED);
       throw cause;
     }
   }
 
   #ended(exec: Exec, record: ContainerRecord, exitCode: number): void {
-    exec.isRunning = false;
-    exec.exitCode = exitCode;
+    exec.end(exitCode);
     this.#tell(record, 'exec_die', exec.id, { exitCode: String(exitCode) });
-  }
-
-  #find(id: string): Exec {
-    const exec = this.#execs.get(id);
-    if (exec === undefined) throw fail.noSuchExec(id);
-    return exec;
-  }
-
-  #forgetOld(): void {
-    for (const [id, { containerId }] of this.#execs) {
-      if (this.#records.get(containerId) === undefined) this.#execs.delete(id);
-    }
-    const ended = [...this.#execs.values()].filter(({ exitCode }) => exitCode !== undefined);
-    for (const { id } of ended.slice(0, Math.max(0, ended.length - MAX_ENDED))) this.#execs.delete(id);
   }
 
   #tell(record: ContainerRecord, action: string, execId: string, more: Record<string, string> = {}): void {
     tellContainer(this.#events, record, action, { execID: execId, ...more });
   }
+}
+
+/** dockerd puts a blank behind the program, whether arguments follow or not. */
+function commandText({ cmd: [program, ...args] }: ExecRequest): string {
+  return `${program} ${args.join(' ')}`;
 }
 
 function checkReady(record: ContainerRecord, ref: string): void {

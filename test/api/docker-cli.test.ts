@@ -76,6 +76,7 @@ function parrot(): Changes {
           user: '',
           workingDir: '',
         },
+        isStale: false,
         isRunning: false,
         exitCode: 3,
         pid: 0,

@@ -152,6 +152,13 @@ const wellAnswer: ProbeResult = {
   isTimedOut: false,
 };
 
+/** A process that a test ends. */
+interface FakeExec {
+  output: FakeSocket;
+  size?: { rows: number; columns: number };
+  end(exitCode: number): void;
+}
+
 /** Runs containers in a {@link FakeKernel}. One per life of the daemon. */
 export class FakeRuntime implements RuntimeShape {
   readonly defaultName = 'crun';
@@ -159,7 +166,7 @@ export class FakeRuntime implements RuntimeShape {
   readonly failures = new Map<string, Error>();
   readonly execs: ExecSpec[] = [];
   /** Each exec's other end, and how to end it. */
-  readonly running = new Map<string, { output: FakeSocket; end(exitCode: number): void }>();
+  readonly running = new Map<string, FakeExec>();
   readonly #kernel: FakeKernel;
   readonly #effect: Effect;
   readonly #attachments = new Map<string, Attachment>();
@@ -281,12 +288,16 @@ export class FakeRuntime implements RuntimeShape {
         output.finish();
         resolve(exitCode);
       };
-      this.running.set(spec.execId, { output, end });
+      const exec: FakeExec = { output, end };
+      this.running.set(spec.execId, exec);
       const attachment = new Attachment(spec.isDetached ? undefined : output, {
         hasStdin: spec.hasStdin,
         keepsStdinOpen: spec.terminal,
       });
-      return { pid: this.#kernel.newPid(), exit, attachment, resize() {} };
+      const resize = (size: { rows: number; columns: number }) => {
+        exec.size = size;
+      };
+      return { pid: this.#kernel.newPid(), exit, attachment, resize };
     });
   }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ExecRequest } from '../../../src/engine/execs.ts';
+import type { ExecRequest } from '../../../src/engine/exec-records.ts';
 import { fail } from '../../../src/errors.ts';
 import { frame } from '../../../src/lib/frames.ts';
 import { nowNanos } from '../../../src/lib/time.ts';
@@ -156,23 +156,27 @@ test('what is refused', async () => {
   await assert.rejects(execs.startDetached(exec), stopped);
 });
 
-test('of ended execs the oldest are forgotten, and all of a container that is gone', async () => {
+test('a resize waits for the start, and no longer than there is something to resize', async () => {
   const { world, execs, containers, end } = await withRunning();
   await using _ = world;
-  const ids: string[] = [];
-  for (let n = 0; n < 520; n++) {
-    const exec = await execs.create('c1', request);
-    await execs.startDetached(exec);
-    end(exec, 0);
-    ids.push(exec);
-  }
+  const [exec, never] = [await execs.create('c1', request), await execs.create('c1', request)];
+  const size = { rows: 11, columns: 22 };
+  const resized = execs.resize(exec, size);
+  await execs.startDetached(exec);
+  await resized;
+  assert.deepEqual(world.life.runtime.running.get(exec)?.size, size);
+  const gone = new AbortController();
+  const forNobody = execs.resize(never, size, { signal: gone.signal });
+  gone.abort();
+  await assert.rejects(forNobody, { name: 'AbortError' });
+  const forNothing = execs.resize(never, size);
+  world.life.runtime.failures.set('exec', fail.startFailed('no', { status: 400, exitCode: 127 }));
+  await assert.rejects(execs.startDetached(never), { status: 400 });
+  await assert.rejects(forNothing, { status: 404, message: 'no such exec' });
+  await containers.pause('c1');
+  await assert.rejects(execs.resize(exec, size), { status: 409 });
+  await containers.unpause('c1');
+  end(exec, 0);
   await sleep(1);
-  const last = await execs.create('c1', request);
-  assert.throws(() => execs.inspect(ids[0] ?? ''), { status: 404 });
-  execs.inspect(ids.at(-1) ?? '');
-  await containers.remove('c1', { force: true, withVolumes: false });
-  await world.create('c2');
-  await containers.start('c2');
-  await execs.create('c2', request);
-  assert.throws(() => execs.inspect(last), { status: 404 });
+  await assert.rejects(execs.resize(exec, size), { status: 404, message: 'no such exec' });
 });
