@@ -53,12 +53,12 @@ export function inspectWire(view: ContainerView, o: { axes: Axes; execIds: reado
 
 /** One element of the answer to `GET /containers/json`. */
 export function summaryWire(
-  { record, imageName, health, sizes }: ContainerSummary,
+  { record, names, imageName, health, sizes }: ContainerSummary,
   o: { nowMs: number; axes: Axes },
 ): Wire {
   return {
     Id: record.id,
-    Names: [`/${record.name}`],
+    Names: names,
     Image: imageName,
     ImageID: record.imageId,
     Command: commandOf(record)

@@ -24,6 +24,7 @@ export interface Containers {
   }): Promise<ContainerSummary[]>;
   inspect(ref: string, o: { withSize: boolean }): Promise<ContainerView>;
   rename(ref: string, name: string): Promise<void>;
+  removeLink(name: string): Promise<void>;
   remove(ref: string, o: { force: boolean; withVolumes: boolean }): Promise<void>;
 }
 
@@ -108,8 +109,8 @@ export function containerRoutes({ containers, updates, execs, host }: ContainerP
   /** 204, 404 no such container, 409 it runs. */
   router.delete('/containers/:id', async (ctx, id) => {
     const { query } = ctx.state;
-    if (query.flag('link')) throw fail.notImplemented('removing a link is not supported');
-    await containers.remove(id, { force: query.flag('force'), withVolumes: query.flag('v') });
+    if (query.flag('link')) await containers.removeLink(id);
+    else await containers.remove(id, { force: query.flag('force'), withVolumes: query.flag('v') });
     ctx.status = 204;
   });
 

@@ -11,6 +11,8 @@ import type { ImageConfig } from '../lib/image-config.ts';
 /** A container as a list shows it. */
 export interface ContainerSummary {
   record: ContainerRecord;
+  /** By itself, and by those that are linked to it. */
+  names: string[];
   /** What the client named, or the image's ID once that name means another image. */
   imageName: string;
   /** How its check finds it; absent where nothing is checked. */

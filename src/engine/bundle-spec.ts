@@ -28,13 +28,16 @@ export interface BundlePlaces {
   /** Containers whose namespaces it joins. */
   donors?: Donors;
   shm?: NonNullable<BundleSpec['shm']>;
+  /** Variables that tell of containers that it is linked to. */
+  linked?: readonly string[];
 }
 
 /** Turns a container's record into what the OCI runtime is to run. Pure; throws 400 or 500 for bad options. */
 export function bundleSpec(record: ContainerRecord, places: BundlePlaces): BundleSpec {
   const { config, hostConfig } = record;
   const security = securityOf(hostConfig, places.security);
-  const { edits } = places;
+  const { edits, linked = [] } = places;
+  const more = edits?.env ?? [];
   return {
     id: record.id,
     runtime: record.runtime,
@@ -42,7 +45,7 @@ export function bundleSpec(record: ContainerRecord, places: BundlePlaces): Bundl
     isRootfsReadonly: hostConfig.readonlyRootfs,
     process: {
       args: places.init === undefined ? commandOf(record) : [initInContainer, '--', ...commandOf(record)],
-      env: environmentOf(record, { home: places.user.home, tty: config.tty, more: edits?.env ?? [] }),
+      env: environmentOf(record, { home: places.user.home, tty: config.tty, linked, more }),
       cwd: config.workingDir === '' ? '/' : config.workingDir,
       user: {
         ...places.user,
@@ -124,11 +127,12 @@ const defaultPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 /** dockerd's order: what the engine sets, then each list, where the later wins; a bare name unsets. */
 export function environmentOf(
   { config }: Pick<ContainerRecord, 'config'>,
-  { home, tty, more = [] }: { home: string; tty: boolean; more?: readonly string[] },
+  o: { home: string; tty: boolean; linked?: readonly string[]; more?: readonly string[] },
 ): string[] {
+  const { home, tty, linked = [], more = [] } = o;
   const variables = new Map<string, string>();
   const preset = [defaultPath, `HOSTNAME=${config.hostname}`, ...(tty ? ['TERM=xterm'] : [])];
-  for (const variable of [...preset, ...(config.env ?? []), ...more]) {
+  for (const variable of [...preset, ...linked, ...(config.env ?? []), ...more]) {
     const [name = ''] = variable.split('=', 1);
     if (variable.includes('=')) variables.set(name, variable);
     else variables.delete(name);

@@ -157,7 +157,6 @@ function checkHostConfig(hostConfig: HostConfig, host: HostLimits): void {
   }
   containerCapabilities(hostConfig);
   checkLogConfig(mergeLogConfig(hostConfig.logConfig, host.defaults.logs));
-  if ((hostConfig.links ?? []).length > 0) throw fail.notImplemented('links are not supported');
   for (const path of Object.keys(tmpfs ?? {})) checkTmpfsTarget(path);
 }
 

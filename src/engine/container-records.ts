@@ -54,9 +54,9 @@ export class ContainerRecords {
     return this.#byId.get(id);
   }
 
-  /** By full ID, name or unambiguous ID prefix, in this order; throws 404, or 400 if the prefix fits several. */
+  /** By full ID, name, link or unambiguous ID prefix, in this order; throws 404, or 400 if the prefix fits several. */
   find(ref: string): ContainerRecord {
-    const exact = this.#byId.get(ref) ?? this.#byName(ref.replace(/^\//, ''));
+    const exact = this.#byId.get(ref) ?? this.#byName(ref.replace(/^\//, '')) ?? this.#byLink(ref);
     if (exact !== undefined) return exact;
     const found = /^[0-9a-f]+$/.test(ref) ? this.all().filter(({ id }) => id.startsWith(ref)) : [];
     if (found.length > 1) throw fail.ambiguousContainer(ref);
@@ -156,6 +156,14 @@ export class ContainerRecords {
   #byName(name: string): ContainerRecord | undefined {
     const id = this.#idByName.get(name);
     return id === undefined ? undefined : this.#byId.get(id);
+  }
+
+  /** `app/home`: whom `app` calls so. */
+  #byLink(ref: string): ContainerRecord | undefined {
+    const [parent = '', alias, ...more] = ref.replace(/^\//, '').split('/');
+    if (alias === undefined || more.length > 0) return undefined;
+    const link = this.#byName(parent)?.links?.find((one) => one.alias === alias);
+    return link && this.#byId.get(link.containerId);
   }
 
   #keep(record: ContainerRecord): void {

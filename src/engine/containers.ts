@@ -8,6 +8,7 @@ import { type CreateRequest, checkLast, checkRequest, type HostLimits } from './
 import { checkPlatform, damageWarnings, newRecord } from './container-creation.ts';
 import { tellContainer } from './container-events.ts';
 import { selectContainers } from './container-filters.ts';
+import { allNamesOf, settleLinks, shownLinks, withoutLink } from './container-links.ts';
 import type { ContainerNetworks } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import { checkAddressTexts, checkNewEndpoints } from './endpoint-checks.ts';
@@ -41,6 +42,8 @@ export interface ContainerSizes {
 /** A container as a list shows it. */
 export interface ContainerSummary {
   record: ContainerRecord;
+  /** By itself, and by those that are linked to it: `/web`, `/app/home`. */
+  names: string[];
   /** What the client named, or the image's ID once that name means another image. */
   imageName: string;
   /** Absent where nothing is checked. */
@@ -81,6 +84,7 @@ export class Containers {
     const hostConfig = settleDonors(checked.hostConfig, (ref) => records.find(ref));
     return images.using(request.config.image, async (image) => {
       const id = newId();
+      const links = settleLinks(hostConfig, (ref) => records.find(ref));
       const draft = newRecord(id, '', image, { ...request, hostConfig }, { host, networkName });
       const warnings = [
         ...checked.warnings,
@@ -97,7 +101,7 @@ export class Containers {
           dataRoot: this.#parts.dataRoot,
           ...(request.hasFlatReadOnly && { hasFlatReadOnly: true }),
         });
-        const record: ContainerRecord = { ...draft, name, mounts };
+        const record: ContainerRecord = { ...draft, name, mounts, ...(links.length > 0 && { links }) };
         await volumes.borrow(mounts);
         await volumes.fill(record);
         await records.create(record, volumes.changes());
@@ -139,8 +143,10 @@ export class Containers {
     const { launcher, etc, shelf, dataRoot } = this.#parts;
     const directory = launcher.directoryOf(record.id);
     const lower = await shelf.directories(record.diffIds).catch(() => []);
+    const links = shownLinks(record, this.#parts.records);
     return {
       ...(await this.#summary(record, o.withSize)),
+      record: { ...record, hostConfig: { ...record.hostConfig, links } },
       paths: {
         log: hasLogFile(record) ? launcher.logPathOf(record.id) : '',
         ...etc.pathsOf(record.id),
@@ -182,6 +188,16 @@ export class Containers {
     return this.#parts.life.remove(ref, this.#find(ref).id, o);
   }
 
+  /** Takes a link away from the container that has it, not the one that it leads to: `app/home`. */
+  async removeLink(name: string): Promise<void> {
+    const { life, records } = this.#parts;
+    this.#find(name);
+    const [parentName = '', alias] = name.replace(/^\//, '').split('/');
+    if (alias === undefined)
+      throw fail.host('Conflict, cannot remove the default link name of the container');
+    await life.change(this.#find(parentName).id, (parent) => records.create(withoutLink(parent, alias)));
+  }
+
   async rename(ref: string, name: string): Promise<void> {
     const { life, records, containerNetworks, events } = this.#parts;
     if (name === '') throw fail.badRequest('Neither old nor new names may be empty');
@@ -218,6 +234,7 @@ export class Containers {
     const health = this.#parts.health.of(record.id);
     return {
       record,
+      names: allNamesOf(record, this.#parts.records),
       imageName,
       ...(health && { health }),
       ...(withSize && { sizes: await this.#sizes(record) }),

@@ -1,7 +1,7 @@
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readIfThere } from '../host/files.ts';
-import { hostsFile, ownLines, withLines } from '../network/hosts.ts';
+import { hostsFile, ownLines, withAddress, withLines } from '../network/hosts.ts';
 import type { Endpoint } from '../network/model.ts';
 import {
   hostResolvConf,
@@ -38,8 +38,8 @@ export class EtcFiles {
     return { hosts: at('hosts'), hostname: at('hostname'), resolv: at('resolv.conf') };
   }
 
-  /** Writes the three files before the container is made; its address is not known yet. */
-  async write(record: ContainerRecord): Promise<void> {
+  /** Writes the three files before the container is made; its address is not known yet. `links`: lines for those. */
+  async write(record: ContainerRecord, links: readonly string[] = []): Promise<void> {
     const { id, config, hostConfig } = record;
     const paths = this.pathsOf(id);
     await mkdir(join(this.#root, id), { recursive: true, mode: 0o711 });
@@ -52,7 +52,7 @@ export class EtcFiles {
     await writeFile(paths.resolv, resolv);
     await writeFile(`${paths.resolv}.made`, resolv);
     const hostText = network === 'host' ? (await readIfThere('/etc/hosts'))?.toString() : undefined;
-    await writeFile(paths.hosts, this.#hostsOf(record, hostText));
+    await writeFile(paths.hosts, this.#hostsOf(record, links, hostText));
   }
 
   /** What a container asks that is on a network with names. */
@@ -80,6 +80,13 @@ export class EtcFiles {
     const path = join(this.#root, record.id, 'endpoints.json');
     await writeFile(`${path}.new`, JSON.stringify(endpoints)); // a daemon may die half-way through a file
     await rename(`${path}.new`, path);
+  }
+
+  /** A container that another one is linked to has a new address. */
+  async writeLinkAddress(id: string, alias: string, address: string): Promise<void> {
+    const { hosts } = this.pathsOf(id);
+    const text = await textOf(hosts);
+    if (text !== undefined) await writeFile(hosts, withAddress(text, alias, address));
   }
 
   /** The network endpoints of a container that was running when the last daemon died. */
@@ -117,10 +124,11 @@ export class EtcFiles {
     };
   }
 
-  #hostsOf({ hostConfig }: ContainerRecord, hostText: string | undefined): string {
+  #hostsOf({ hostConfig }: ContainerRecord, links: readonly string[], hostText: string | undefined): string {
     const extraHosts = hostConfig.extraHosts ?? [];
     return hostsFile({
       extraHosts,
+      links,
       hostGateway: this.#hostGateway,
       ...(hostText !== undefined && { hostText }),
     });

@@ -9,6 +9,7 @@ import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { environmentOf } from './bundle-spec.ts';
 import { tellContainer } from './container-events.ts';
+import { linkedEnvironment } from './container-links.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
 import { type Exec, ExecRecords, type ExecRequest, type ExecView } from './exec-records.ts';
@@ -163,7 +164,10 @@ export class Execs {
         execId: exec.id,
         isDetached,
         args: request.cmd,
-        env: environmentOf(record, { home: user.home, tty: request.tty, more: request.env ?? [] }),
+        env: environmentOf(record, {
+          ...{ home: user.home, tty: request.tty, more: request.env ?? [] },
+          linked: linkedEnvironment(record, this.#records),
+        }),
         cwd: request.workingDir || record.config.workingDir || '/',
         user,
         terminal: request.tty,

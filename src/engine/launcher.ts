@@ -10,7 +10,9 @@ import type { Runtime } from '../runtime/runtime.ts';
 import { resolveUser } from '../runtime/users.ts';
 import { type BundlePlaces, bundleSpec } from './bundle-spec.ts';
 import { settleEndpoints } from './container-endpoints.ts';
+import { linkedTo, setUpLinks } from './container-links.ts';
 import type { ContainerNetworks } from './container-networks.ts';
+import type { ContainerRecords } from './container-records.ts';
 import type { EtcFiles } from './etc-files.ts';
 import { initMount, wantsInit } from './init-program.ts';
 import type { LayerShelf } from './layer-shelf.ts';
@@ -67,6 +69,7 @@ export class Launcher {
   readonly #etc: EtcFiles;
   readonly #mounts: MountSetup;
   readonly #shm: SharedMemory;
+  readonly #records: Pick<ContainerRecords, 'find' | 'get' | 'all'>;
   readonly #find: FindContainer;
   readonly #defaults: LaunchDefaults;
   readonly #log: Log;
@@ -78,7 +81,7 @@ export class Launcher {
       etc: EtcFiles;
       mounts: MountSetup;
       shm: SharedMemory;
-      records: { find: FindContainer };
+      records: Pick<ContainerRecords, 'find' | 'get' | 'all'>;
       networkRecords: Pick<NetworkRecords, 'find'>;
       defaults: LaunchDefaults;
       log: Log;
@@ -93,6 +96,7 @@ export class Launcher {
     this.#etc = o.etc;
     this.#mounts = o.mounts;
     this.#shm = o.shm;
+    this.#records = o.records;
     this.#find = (ref) => o.records.find(ref);
     this.#defaults = o.defaults;
     this.#log = o.log;
@@ -134,7 +138,8 @@ export class Launcher {
     await checkWorkingDirectory(rootfs, record.config.workingDir);
     const user = await resolveUser(rootfs, record.config.user, hostConfig.groupAdd ?? []);
     const mounts = await this.#mounts.setUp(record);
-    if (donors.network === undefined) await this.#etc.write(record);
+    const links = setUpLinks(record, this.#records);
+    if (donors.network === undefined) await this.#etc.write(record, links.hosts);
     const covered = new Set(record.mounts.map(({ destination }) => destination));
     const files = this.#etc.mountsOf({ id: donors.network?.id ?? record.id, hostConfig });
     const own = files.filter(({ destination }) => !covered.has(destination));
@@ -147,6 +152,7 @@ export class Launcher {
       mounts: [...own, ...mounts],
       log,
       donors,
+      linked: links.environment,
       ...(shm !== undefined && { shm }),
       ...(edits !== undefined && { edits }),
       ...(wantsInit(hostConfig, this.#defaults.init) && { init: initMount(this.#defaults.initPath) }),
@@ -158,7 +164,17 @@ export class Launcher {
     await this.#mounts.settle(record.id);
     const { config } = record;
     if (donors.network !== undefined) return { pid, config, endpoints: {}, ports: {} };
-    return { pid, config, ...(await this.#networks.connectAll(record, pid)) };
+    const connections = await this.#networks.connectAll(record, pid);
+    await this.#tellLinked(record, connections);
+    return { pid, config, ...connections };
+  }
+
+  /** Whoever is linked to a container that starts anew finds it where it is now. */
+  async #tellLinked(record: ContainerRecord, { endpoints }: Pick<Launch, 'endpoints'>): Promise<void> {
+    const { ipAddress = '', globalIPv6Address = '' } = endpoints['bridge'] ?? {};
+    for (const { parentId, alias } of linkedTo(record, this.#records))
+      for (const address of [ipAddress, globalIPv6Address])
+        if (address !== '') await this.#etc.writeLinkAddress(parentId, alias, address);
   }
 
   async #deviceEdits(

@@ -271,6 +271,14 @@ export interface MountPoint {
   isBorrowed?: boolean;
 }
 
+/** A container by another's word for it. */
+export interface ContainerLink {
+  containerId: string;
+  /** As it was called then: whoever has that name takes its place once it is gone. */
+  name: string;
+  alias: string;
+}
+
 /** The whole durable record of a container. */
 export interface ContainerRecord {
   id: string;
@@ -285,6 +293,8 @@ export interface ContainerRecord {
   config: ContainerConfig;
   hostConfig: HostConfig;
   endpoints: Record<string, EndpointSettings>;
+  /** On the default bridge, those that it knows by words of its own. Records of older daemons have none. */
+  links?: ContainerLink[];
   mounts: MountPoint[];
   /** Host ports in force while it runs, by `80/tcp`. */
   ports: Record<string, PortBinding[] | null>;

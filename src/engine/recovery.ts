@@ -9,6 +9,7 @@ import type { ImageRecord } from '../store/records.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import { recordsOf } from '../store/tables.ts';
+import { linkDepth } from './container-links.ts';
 import type { ContainerNetworks } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Images } from './images.ts';
@@ -114,11 +115,11 @@ export class Recovery {
 
   /** Starts what the restart policies want up; each on its own, a failure is logged and told by inspect. */
   async applyPolicies(): Promise<void> {
-    // who joins another one's namespaces can start only after it
-    const [alone, joining] = [false, true].map((joins) =>
-      this.#o.records.all().filter((record) => joinsOthers(record) === joins),
-    );
-    for (const record of [...(alone ?? []), ...(joining ?? [])]) {
+    // who joins another one's namespaces, or is linked to it, can start only after it
+    const { records } = this.#o;
+    const rankOf = (record: ContainerRecord) => linkDepth(record, records) + (joinsOthers(record) ? 1 : 0);
+    const ranked = records.all().map((record) => ({ record, rank: rankOf(record) }));
+    for (const { record } of ranked.sort((one, other) => one.rank - other.rank)) {
       if (record.state.status === 'running' || record.state.status === 'paused' || !wantsStartAtBoot(record))
         continue;
       try {

@@ -1,3 +1,5 @@
+import { isIPv6 } from 'node:net';
+
 /** What every /etc/hosts begins with, whatever the container. */
 const loopback = [
   '127.0.0.1\tlocalhost',
@@ -9,13 +11,15 @@ const loopback = [
 ];
 
 /**
- * A container's /etc/hosts before it has addresses: loopback, and the user's own lines. Its own come behind them.
+ * A container's /etc/hosts before it has addresses: loopback, the user's own lines, and links. Its own come behind them.
  * `extraHosts` are `name:address`; the address `host-gateway` stands for what the engine has for it. `hostText`: the
  * host's own file (network mode `host`), unless there are lines of the user's.
  */
 export function hostsFile(o: {
   hostGateway: string;
   extraHosts: readonly string[];
+  /** Lines for containers that it is linked to. */
+  links?: readonly string[];
   hostText?: string;
 }): string {
   // dockerd does not mix the host's file with others' lines
@@ -26,7 +30,7 @@ export function hostsFile(o: {
     const given = rest.join(':');
     lines.push(`${given === 'host-gateway' ? o.hostGateway : given}\t${name}`);
   }
-  return `${lines.join('\n')}\n`;
+  return `${[...lines, ...(o.links ?? [])].join('\n')}\n`;
 }
 
 /** A container's own lines, one for each of its addresses. */
@@ -49,4 +53,14 @@ export function withLines(text: string, lines: { old: readonly string[]; now: re
   const kept = text.split('\n').filter((line) => !old.has(line));
   if (kept.at(-1) === '') kept.pop();
   return `${[...kept, ...lines.now].join('\n')}\n`;
+}
+
+/** The file with another address on the lines whose first name is this one. */
+export function withAddress(text: string, name: string, address: string): string {
+  const lines = text.split('\n').map((line) => {
+    const [old = '', names = ''] = line.split('\t');
+    const isMeant = names === name || names.startsWith(`${name} `) || names.startsWith(`${name}.`);
+    return isMeant && isIPv6(old) === isIPv6(address) ? `${address}\t${names}` : line;
+  });
+  return lines.join('\n');
 }

@@ -56,6 +56,7 @@ export function aView(record = aContainer()): ContainerView {
   const directory = `/var/lib/skerry/containers/${record.id}`;
   return {
     record,
+    names: [`/${record.name}`],
     imageName: record.config.image,
     paths: {
       log: `${directory}/log`,
@@ -173,6 +174,7 @@ export function fakeEngine(changes: Changes = {}): EngineParts {
     inspect: async (ref) => aView(find(ref)),
     rename: async (ref) => void find(ref),
     remove: async (ref) => void find(ref),
+    removeLink: async (ref) => void find(ref),
     start: async (ref) => find(ref).state.status !== 'running',
     stop: async (ref) => find(ref).state.status === 'running',
     restart: async (ref) => void find(ref),

@@ -33,12 +33,6 @@ const allowed: readonly { line: RegExp; dockerd: RegExp; skerry: RegExp; reason:
     reason: 'such a container could not be stopped',
   },
   {
-    line: /--link nope/,
-    dockerd: /could not get container for nope/,
-    skerry: /links are not supported/,
-    reason: 'links are not there yet',
-  },
-  {
     line: /--log-driver syslog/,
     dockerd: /syslog-address should be in form/,
     skerry: /error looking up logging plugin syslog/,

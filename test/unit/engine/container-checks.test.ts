@@ -124,7 +124,6 @@ test("what is not, in dockerd's words", () => {
       {},
       'error looking up logging plugin bogus: plugin "bogus" not found',
     ],
-    [{ links: ['db:db'] }, {}, 'links are not supported', 501],
     [{ tmpfs: { rel: '' } }, {}, "invalid mount path: 'rel' mount path must be absolute"],
   ];
   for (const [hostConfig, config, message, status = 400] of cases)

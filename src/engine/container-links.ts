@@ -1,0 +1,213 @@
+import { Failure, fail } from '../errors.ts';
+import { parsePort } from '../lib/port.ts';
+import { type ContainerRecords, isRunning } from './container-records.ts';
+import { isUserDefined } from './endpoint-checks.ts';
+import type { ContainerLink, ContainerRecord, HostConfig } from './model.ts';
+import { donorOf } from './namespaces.ts';
+
+/**
+ * Links of containers on the default bridge, dockerd's legacy ones: a container knows another by a word of its own, in
+ * its /etc/hosts and its environment. On networks that users make, links are a matter of names and not of this.
+ */
+
+type Records = Pick<ContainerRecords, 'get' | 'all'>;
+
+/** The default bridge, as records name it. */
+const BRIDGE = 'bridge';
+
+/** What a link does to a container that starts. */
+export interface LinkSetup {
+  /** Lines of its /etc/hosts. */
+  hosts: string[];
+  environment: string[];
+}
+
+/** `name:word`, or the name alone; `/name:/own/word` is how inspect shows it. Throws 500 for anything else. */
+export function parseLink(text: string): { name: string; alias: string } {
+  if (text === '') throw fail.host('empty string specified for links');
+  const [name = '', alias = name, ...more] = text.split(':');
+  if (more.length > 0) throw fail.host(`bad format for links: ${text}`);
+  return name.startsWith('/') && text.includes(':')
+    ? { name: name.slice(1), alias: alias.slice(alias.lastIndexOf('/') + 1) }
+    : { name, alias };
+}
+
+/** Whom a new container is linked to. Throws 400 for one that is not there, or that has no network of its own. */
+export function settleLinks(
+  { links, networkMode }: Pick<HostConfig, 'links' | 'networkMode'>,
+  find: (ref: string) => ContainerRecord,
+): ContainerLink[] {
+  if (isUserDefined(networkMode)) return [];
+  const settled = new Map<string, ContainerLink>();
+  for (const { name, alias } of (links ?? []).map(parseLink)) {
+    const child = ownerOf(name, find);
+    if (child.hostConfig.networkMode === 'host')
+      throw fail.badRequest(
+        "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+      );
+    // of two with one word the first counts, as under dockerd
+    if (!settled.has(alias)) settled.set(alias, { containerId: child.id, name: child.name, alias });
+  }
+  return [...settled.values()];
+}
+
+/** Whose network a container has in the end. */
+function ownerOf(name: string, find: (ref: string) => ContainerRecord): ContainerRecord {
+  for (let ref = name; ; ) {
+    const child = found(ref, find);
+    const donor = donorOf(child.hostConfig.networkMode);
+    if (donor === undefined) return child;
+    ref = donor;
+  }
+}
+
+function found(ref: string, find: (ref: string) => ContainerRecord): ContainerRecord {
+  try {
+    return find(ref);
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause;
+    throw fail.badRequest(`could not get container for ${ref}: ${cause.message}`);
+  }
+}
+
+/** What inspect shows: `/web:/app/home`. */
+export function shownLinks(record: ContainerRecord, records: Records): string[] | null {
+  const links = record.links ?? [];
+  if (links.length === 0) return null;
+  return links.map((link) => `/${childOf(link, records)?.name ?? link.name}:/${record.name}/${link.alias}`);
+}
+
+/** All that a container is called: its own name, and `/app/home` by those that are linked to it. */
+export function allNamesOf({ id, name }: ContainerRecord, records: Pick<ContainerRecords, 'all'>): string[] {
+  const linked = records
+    .all()
+    .flatMap((parent) =>
+      (parent.links ?? [])
+        .filter(({ containerId }) => containerId === id)
+        .map(({ alias }) => `/${parent.name}/${alias}`),
+    );
+  return [`/${name}`, ...linked].sort();
+}
+
+/** A record that knows nobody by this word any more. */
+export function withoutLink(record: ContainerRecord, word: string): ContainerRecord {
+  return { ...record, links: (record.links ?? []).filter(({ alias }) => alias !== word) };
+}
+
+/** What its links do to a container that is about to start. Throws 500 unless all that it is linked to run. */
+export function setUpLinks(record: ContainerRecord, records: Records): LinkSetup {
+  const setup: LinkSetup = { hosts: [], environment: [] };
+  if (record.endpoints[BRIDGE] === undefined) return setup;
+  for (const link of record.links ?? []) {
+    const child = childOf(link, records);
+    const fullName = `/${record.name}/${link.alias}`;
+    if (child === undefined || !isRunning(child))
+      throw fail.host(`Cannot link to a non running container: /${child?.name ?? link.name} AS ${fullName}`);
+    const endpoint = child.endpoints[BRIDGE];
+    if (endpoint === undefined)
+      throw fail.host(`container ${child.id} not attached to default bridge network`);
+    const names = [
+      link.alias,
+      child.config.hostname,
+      ...(link.alias === child.name ? [] : [child.name]),
+    ].join(' ');
+    for (const address of [endpoint.ipAddress, endpoint.globalIPv6Address])
+      if (address !== '') setup.hosts.push(`${address}\t${names}`);
+    setup.environment.push(...linkEnvironment(child, { fullName, alias: link.alias }));
+  }
+  return setup;
+}
+
+/** What a program that joins a running container finds of its links; of those that do not run any more, nothing. */
+export function linkedEnvironment(record: ContainerRecord, records: Records): string[] {
+  const running = (record.links ?? []).filter((link) => {
+    const child = childOf(link, records);
+    return child !== undefined && isRunning(child) && child.endpoints[BRIDGE] !== undefined;
+  });
+  return setUpLinks({ ...record, links: running }, records).environment;
+}
+
+/** The running containers that are linked to this one, and by which word: their files have its address. */
+export function* linkedTo(
+  { id }: Pick<ContainerRecord, 'id'>,
+  records: Pick<ContainerRecords, 'all'>,
+): Iterable<{ parentId: string; alias: string }> {
+  for (const parent of records.all()) {
+    if (!isRunning(parent) || parent.endpoints[BRIDGE] === undefined) continue;
+    for (const { containerId, alias } of parent.links ?? [])
+      if (containerId === id) yield { parentId: parent.id, alias };
+  }
+}
+
+/** How many containers must start before this one because of its links, in a row. */
+export function linkDepth(
+  record: ContainerRecord,
+  records: Records,
+  seen: ReadonlySet<string> = new Set(),
+): number {
+  if (seen.has(record.id)) return 0;
+  const before = new Set([...seen, record.id]);
+  const depths = (record.links ?? []).map((link) => {
+    const child = childOf(link, records);
+    return child === undefined ? 0 : 1 + linkDepth(child, records, before);
+  });
+  return Math.max(0, ...depths);
+}
+
+/** The one that was meant; or, where that is gone, who has its name now. */
+function childOf({ containerId, name }: ContainerLink, records: Records): ContainerRecord | undefined {
+  return records.get(containerId) ?? records.all().find((record) => record.name === name);
+}
+
+/** moby: Link.ToEnv in daemon/links/links.go */
+function linkEnvironment(child: ContainerRecord, o: { fullName: string; alias: string }): string[] {
+  const { config, endpoints } = child;
+  const address = endpoints[BRIDGE]?.ipAddress ?? '';
+  const prefix = o.alias.toUpperCase().replaceAll('-', '_');
+  const ports = Object.keys(config.exposedPorts ?? {})
+    .map(parsePort)
+    .sort(byProtocol);
+  const lines: string[] = [];
+  const [first] = ports;
+  if (first !== undefined) lines.push(`${prefix}_PORT=${first.protocol}://${address}:${first.port}`);
+  for (const run of runsOf(ports)) {
+    for (const { port, protocol } of run) {
+      const name = `${prefix}_PORT_${port}_${protocol.toUpperCase()}`;
+      lines.push(`${name}=${protocol}://${address}:${port}`, `${name}_ADDR=${address}`);
+      lines.push(`${name}_PORT=${port}`, `${name}_PROTO=${protocol}`);
+    }
+    const [start, end] = [run[0], run.at(-1)];
+    if (start === undefined || end === undefined || start === end) continue;
+    const name = `${prefix}_PORT_${start.port}_${start.protocol.toUpperCase()}`;
+    lines.push(
+      `${name}_START=${start.protocol}://${address}:${start.port}`,
+      `${name}_PORT_START=${start.port}`,
+    );
+    lines.push(`${name}_END=${end.protocol}://${address}:${end.port}`, `${name}_PORT_END=${end.port}`);
+  }
+  lines.push(`${prefix}_NAME=${o.fullName}`);
+  for (const variable of config.env ?? [])
+    if (variable.includes('=') && !/^(HOME|PATH)=/.test(variable)) lines.push(`${prefix}_ENV_${variable}`);
+  return lines;
+}
+
+type Port = ReturnType<typeof parsePort>;
+
+/** TCP before the others. */
+function byProtocol(one: Port, other: Port): number {
+  if (one.protocol === other.protocol) return one.port - other.port;
+  if (one.protocol === 'tcp' || other.protocol === 'tcp') return one.protocol === 'tcp' ? -1 : 1;
+  return one.protocol < other.protocol ? -1 : 1;
+}
+
+/** Ports that follow each other, together. */
+function runsOf(ports: readonly Port[]): Port[][] {
+  const runs: Port[][] = [];
+  for (const port of ports) {
+    const run = runs.at(-1);
+    const last = run?.at(-1);
+    if (last?.protocol === port.protocol && last.port + 1 === port.port) run?.push(port);
+    else runs.push([port]);
+  }
+  return runs;
+}
