@@ -159,31 +159,27 @@ function childOf({ containerId, name }: ContainerLink, records: Records): Contai
   return records.get(containerId) ?? records.all().find((record) => record.name === name);
 }
 
-/** moby: Link.ToEnv in daemon/links/links.go */
+/** moby: Link.ToEnv in links/links.go of 20.10 to 26 */
 function linkEnvironment(child: ContainerRecord, o: { fullName: string; alias: string }): string[] {
   const { config, endpoints } = child;
   const address = endpoints[BRIDGE]?.ipAddress ?? '';
   const prefix = o.alias.toUpperCase().replaceAll('-', '_');
   const ports = Object.keys(config.exposedPorts ?? {})
     .map(parsePort)
-    .sort(byProtocol);
-  const lines: string[] = [];
+    .sort(byNumber);
+  const placeOf = ({ protocol, port }: Port) => `${protocol}://${address}:${port}`;
+  const nameOf = ({ protocol, port }: Port) => `${prefix}_PORT_${port}_${protocol.toUpperCase()}`;
   const [first] = ports;
-  if (first !== undefined) lines.push(`${prefix}_PORT=${first.protocol}://${address}:${first.port}`);
-  for (const run of runsOf(ports)) {
-    for (const { port, protocol } of run) {
-      const name = `${prefix}_PORT_${port}_${protocol.toUpperCase()}`;
-      lines.push(`${name}=${protocol}://${address}:${port}`, `${name}_ADDR=${address}`);
-      lines.push(`${name}_PORT=${port}`, `${name}_PROTO=${protocol}`);
-    }
-    const [start, end] = [run[0], run.at(-1)];
-    if (start === undefined || end === undefined || start === end) continue;
-    const name = `${prefix}_PORT_${start.port}_${start.protocol.toUpperCase()}`;
-    lines.push(
-      `${name}_START=${start.protocol}://${address}:${start.port}`,
-      `${name}_PORT_START=${start.port}`,
-    );
-    lines.push(`${name}_END=${end.protocol}://${address}:${end.port}`, `${name}_PORT_END=${end.port}`);
+  const lines = first === undefined ? [] : [`${prefix}_PORT=${placeOf(first)}`];
+  for (const { start, end } of rangesOf(ports)) {
+    const name = nameOf(start);
+    lines.push(`${name}_START=${placeOf(start)}`, `${name}_PORT_START=${start.port}`);
+    lines.push(`${name}_END=${placeOf(end)}`, `${name}_PORT_END=${end.port}`);
+  }
+  for (const one of ports) {
+    const name = nameOf(one);
+    lines.push(`${name}=${placeOf(one)}`, `${name}_ADDR=${address}`);
+    lines.push(`${name}_PORT=${one.port}`, `${name}_PROTO=${one.protocol}`);
   }
   lines.push(`${prefix}_NAME=${o.fullName}`);
   for (const variable of config.env ?? [])
@@ -193,21 +189,23 @@ function linkEnvironment(child: ContainerRecord, o: { fullName: string; alias: s
 
 type Port = ReturnType<typeof parsePort>;
 
-/** TCP before the others. */
-function byProtocol(one: Port, other: Port): number {
-  if (one.protocol === other.protocol) return one.port - other.port;
-  if (one.protocol === 'tcp' || other.protocol === 'tcp') return one.protocol === 'tcp' ? -1 : 1;
-  return one.protocol < other.protocol ? -1 : 1;
+/** Of one number, TCP first. */
+function byNumber(one: Port, other: Port): number {
+  return one.port - other.port || Number(other.protocol === 'tcp') - Number(one.protocol === 'tcp');
 }
 
-/** Ports that follow each other, together. */
-function runsOf(ports: readonly Port[]): Port[][] {
-  const runs: Port[][] = [];
-  for (const port of ports) {
-    const run = runs.at(-1);
-    const last = run?.at(-1);
-    if (last?.protocol === port.protocol && last.port + 1 === port.port) run?.push(port);
-    else runs.push([port]);
+/** Three ports and more that follow each other. */
+function rangesOf(ports: readonly Port[]): { start: Port; end: Port }[] {
+  const ranges: { start: Port; end: Port }[] = [];
+  for (let first = 0; first < ports.length; ) {
+    const start = ports[first];
+    let last = first;
+    while (start && (ports[last + 1]?.port ?? Number.POSITIVE_INFINITY) <= start.port + (last - first) + 1)
+      last++;
+    const end = ports[last];
+    const isRange = start !== undefined && end !== undefined && last > first + 1;
+    if (isRange) ranges.push({ start, end });
+    first = isRange ? last + 1 : first + 1;
   }
-  return runs;
+  return ranges;
 }

@@ -63,7 +63,7 @@ test('hosts and environment of a container that is linked, as dockerd makes them
   const config = {
     ...plain.config,
     hostname: 'w1',
-    exposedPorts: { '81/tcp': {}, '80/tcp': {}, '53/udp': {}, '443/tcp': {} },
+    exposedPorts: { '81/tcp': {}, '80/tcp': {}, '53/udp': {}, '82/tcp': {}, '443/tcp': {}, '444/tcp': {} },
     env: ['A=1', 'HOME=/x', 'PATH=/bin', 'BARE'],
   };
   const web = container('web', { config });
@@ -80,15 +80,13 @@ test('hosts and environment of a container that is linked, as dockerd makes them
     ];
   };
   assert.deepEqual(environment, [
-    'MY_HOME_PORT=tcp://172.17.0.2:80',
-    ...port(80),
-    ...port(81),
+    'MY_HOME_PORT=udp://172.17.0.2:53',
     'MY_HOME_PORT_80_TCP_START=tcp://172.17.0.2:80',
     'MY_HOME_PORT_80_TCP_PORT_START=80',
-    'MY_HOME_PORT_80_TCP_END=tcp://172.17.0.2:81',
-    'MY_HOME_PORT_80_TCP_PORT_END=81',
-    ...port(443),
+    'MY_HOME_PORT_80_TCP_END=tcp://172.17.0.2:82',
+    'MY_HOME_PORT_80_TCP_PORT_END=82',
     ...port(53, 'udp'),
+    ...[80, 81, 82, 443, 444].flatMap((number) => port(number)),
     'MY_HOME_NAME=/app/my-home',
     'MY_HOME_ENV_A=1',
   ]);
