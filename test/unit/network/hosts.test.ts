@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hostsFile, ownLines, withLines } from '../../../src/network/hosts.ts';
+import { hostsFile, ownLines, withAddress, withLines } from '../../../src/network/hosts.ts';
 
 const loopback =
   '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n' +
@@ -40,4 +40,10 @@ test('hosts: in the host’s network, its own file, or the user’s lines', () =
   assert.equal(hostsFile({ ...plain, hostText }), hostText);
   const extraHosts = ['db:10.0.0.5'];
   assert.equal(hostsFile({ ...plain, hostText, extraHosts }), `${loopback}10.0.0.5\tdb\n`);
+});
+
+test('hosts: a link leads to a new address, of its own family and by its first name alone', () => {
+  const text = '172.17.0.2\thome w1 web\nfd00::2\thome w1 web\n172.17.0.2\thomely\n10.0.0.1\tweb\n';
+  const moved = '172.17.0.9\thome w1 web\nfd00::2\thome w1 web\n172.17.0.2\thomely\n10.0.0.1\tweb\n';
+  assert.equal(withAddress(text, 'home', '172.17.0.9'), moved);
 });
