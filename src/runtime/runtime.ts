@@ -7,7 +7,8 @@ import { type CgroupUsage, readCgroupUsage } from '../host/cgroup-usage.ts';
 import { removeTree } from '../host/files.ts';
 import type { Log } from '../lib/log.ts';
 import { defaultProfile, ensureDefaultProfile } from './apparmor.ts';
-import { Attachment } from './attach.ts';
+import type { Attachment } from './attach.ts';
+import { Attachments } from './attachments.ts';
 import { Bundle, bundlesOf, monitorCgroupOf, processId, type RunFacts } from './bundle.ts';
 import { makeCheckpoint } from './checkpoint.ts';
 import { Monitor } from './conmon.ts';
@@ -51,7 +52,7 @@ export class Runtime implements AsyncDisposable {
   readonly #host: SpecHost;
   readonly #exits: Exits;
   readonly #logs: RunningLogs;
-  readonly #attachments = new Map<string, Promise<Attachment>>();
+  readonly #attachments: Attachments;
   readonly #log: Log;
 
   private constructor(o: {
@@ -70,6 +71,7 @@ export class Runtime implements AsyncDisposable {
     this.#host = o.host;
     this.#exits = o.exits;
     this.#logs = new RunningLogs(o.log);
+    this.#attachments = new Attachments((id) => o.exits.look(id));
     this.#log = o.log;
   }
 
@@ -255,7 +257,7 @@ export class Runtime implements AsyncDisposable {
       await this.#runtimes.get(facts.runtime).call('resume', id); // a frozen process cannot die
     for (const runtime of this.#makersOf(id, facts)) await runtime.call('delete', '--force', id);
     if (facts !== undefined) await removeLeft(this.#cgroups, facts);
-    await (await this.#attachments.get(id))?.drain();
+    await this.#attachments.drain(id);
     await this.#logs.end(id);
     this.#exits.forget(bundle); // the monitor of one that was killed just now has written once more
     await removeTree(bundle.directory);
@@ -266,24 +268,7 @@ export class Runtime implements AsyncDisposable {
    * give the first byte. Throws 409 where there is no such run.
    */
   async attach(id: string): Promise<Attachment> {
-    const known = await this.#attachments.get(id);
-    if (known !== undefined && !known.isEnded) return known;
-    const { bundle, facts } = this.#known(id);
-    const connection = Attachment.connect(bundle.path('attach'), {
-      hasStdin: facts.hasStdin,
-      keepsStdinOpen: facts.keepsStdinOpen,
-    });
-    this.#attachments.set(id, connection);
-    const forget = () => {
-      if (this.#attachments.get(id) === connection) this.#attachments.delete(id);
-    };
-    connection.then(({ ended }) => {
-      void ended.then(() => {
-        forget();
-        this.#exits.look(id); // that its streams ended may be the first sign
-      });
-    }, forget);
-    return connection;
+    return this.#attachments.to(id, () => this.#known(id));
   }
 
   /** A log that is in systemd's journal, of all the container's runs. */
@@ -310,8 +295,7 @@ export class Runtime implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#exits[Symbol.dispose]();
     await this.#logs[Symbol.asyncDispose]();
-    const attachments = await Promise.allSettled(this.#attachments.values());
-    for (const attachment of attachments) if (attachment.status === 'fulfilled') attachment.value.close();
+    await this.#attachments[Symbol.asyncDispose]();
   }
 
   /** Containers of an earlier daemon. What had ended by now is told by exitOf alone. */
