@@ -2,7 +2,6 @@ import type { Readable } from 'node:stream';
 import { fail } from '../errors.ts';
 import type { Layers, StagedLayer } from '../layers/layers.ts';
 import type { Digest } from '../lib/digest.ts';
-import { newId } from '../lib/ids.ts';
 import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
 import { nowText } from '../lib/time.ts';
@@ -14,6 +13,7 @@ import { Alarm } from './alarm.ts';
 import { DeltaLayers } from './delta-layers.ts';
 import { withPushed } from './known-blobs.ts';
 import { LayerFetches, type LayerSource } from './layer-fetches.ts';
+import { LayerLeases } from './layer-leases.ts';
 import { type LayerPin, LayerPins } from './layer-pins.ts';
 import { type LayerRecoveryParts, recoverLayers } from './layer-recovery.ts';
 import { RetiredLayers } from './retired-layers.ts';
@@ -50,17 +50,14 @@ export class LayerShelf {
   readonly #store: Pick<Store, 'commit'>;
   readonly #records: Table<LayerRecord>;
   readonly #images: Table<ImageRecord>;
-  readonly #leases: Table<LeaseRecord>;
+  readonly #leases: LayerLeases;
   readonly #layers: ShelfLayers;
   readonly #users: LayerUsers;
   readonly #spools: ShelfSpools;
-  readonly #leaseMs: number;
   readonly #log: Log;
   readonly #fetches: LayerFetches;
   /** Between "is it there?" and "it is leased", nobody may collect. */
   readonly #locks = new Locks();
-  /** Leases of pulls under way in this process, which live whatever the clock says. */
-  readonly #held = new Set<string>();
   readonly #pins = new LayerPins();
   /** Layers that images count on and the disk has lost; a pull brings them back. */
   readonly #lost = new Set<string>();
@@ -84,7 +81,7 @@ export class LayerShelf {
     this.#store = o.store;
     this.#records = o.store.table('layers');
     this.#images = o.store.table('images');
-    this.#leases = o.store.table('leases');
+    this.#leases = new LayerLeases({ ...o, locks: this.#locks });
     this.#layers = o.layers;
     this.#users = o.users;
     this.#spools = o.spools;
@@ -98,7 +95,6 @@ export class LayerShelf {
       isClosed: () => this.#isClosed,
       settle: (staged) => this.#settle(staged),
     });
-    this.#leaseMs = o.leaseMs;
     this.#log = o.log;
     this.#retired = new RetiredLayers(o.layers, o.log);
   }
@@ -203,17 +199,7 @@ export class LayerShelf {
     why: string,
     o: Pick<LeaseRecord, 'endsWithDaemon'> = {},
   ): Promise<LeaseRecord> {
-    const expiresAt = new Date(Date.now() + this.#leaseMs).toISOString();
-    const lease: LeaseRecord = { id: newId().slice(0, 16), expiresAt, diffIds: [...diffIds], why, ...o };
-    await using _lock = await this.#locks.hold('collect');
-    this.#held.add(lease.id); // before anyone can read it and take it for a dead one's
-    try {
-      await this.#store.commit([this.#leases.put(lease.id, lease)]);
-    } catch (cause) {
-      this.release(lease);
-      throw cause;
-    }
-    return lease;
+    return this.#leases.grant(diffIds, why, o);
   }
 
   /**
@@ -221,15 +207,12 @@ export class LayerShelf {
    * that died over the same layers end with it: what they waited for is done.
    */
   async leaseEnds(lease: LeaseRecord): Promise<Change[]> {
-    const covered = new Set<string>(lease.diffIds);
-    const isDone = ({ id, diffIds }: LeaseRecord) =>
-      id === lease.id || (!this.#held.has(id) && diffIds.every((diffId) => covered.has(diffId)));
-    return (await recordsOf(this.#leases)).filter(isDone).map(({ id }) => this.#leases.remove(id));
+    return this.#leases.endsOf(lease);
   }
 
   /** The work under a lease is over, for good or ill: from here on only its term keeps it. */
   release(lease: LeaseRecord): void {
-    this.#held.delete(lease.id);
+    this.#leases.release(lease);
   }
 
   /**
@@ -247,7 +230,7 @@ export class LayerShelf {
   /** Work that nobody will take up again came to nothing: what its lease alone kept goes at once. */
   async drop(lease: LeaseRecord): Promise<void> {
     this.release(lease);
-    await this.#sweep([this.#leases.remove(lease.id)], { lease: lease.id });
+    await this.#sweep([this.#leases.table.remove(lease.id)], { lease: lease.id });
   }
 
   /** Brings a layer here, or waits for whoever is bringing it. Aborting stops the work once nobody else waits. */
@@ -270,7 +253,7 @@ export class LayerShelf {
 
   /** Makes what is staged a layer that the lease keeps. `blob` is the digest of the bytes that it came in, if they had it. */
   async take(staged: StagedLayer, lease: LeaseRecord, blob?: Digest): Promise<LayerRecord> {
-    await this.#extendLease(lease, staged.diffId).catch(async (cause: unknown) => {
+    await this.#leases.extend(lease, staged.diffId).catch(async (cause: unknown) => {
       await this.#layers.discard(staged);
       throw cause;
     });
@@ -306,14 +289,13 @@ export class LayerShelf {
   async recover(o: { adoptOrphans: boolean }): Promise<void> {
     const parts = { layers: this.#layers, records: this.#records, log: this.#log, ...o };
     const { changes, here, retired } = await recoverLayers(parts);
-    const over = (await recordsOf(this.#leases)).filter(({ endsWithDaemon }) => endsWithDaemon);
-    changes.push(...over.map(({ id }) => this.#leases.remove(id)));
+    changes.push(...(await this.#leases.endsWhere(({ endsWithDaemon }) => endsWithDaemon === true)));
     if (changes.length > 0) await this.#store.commit(changes);
     for (const dirId of retired) this.#retired.add(dirId);
     for (const { diffId, damage } of here) if (damage !== undefined) this.#damaged.add(diffId);
     const known = new Set<string>(here.map(({ diffId }) => diffId));
     for (const diffId of await this.named()) if (!known.has(diffId)) this.#lost.add(diffId);
-    await recoverStaged({ ...parts, leases: this.#leases, settle: (staged) => this.#settle(staged) });
+    await recoverStaged({ ...parts, leases: this.#leases.table, settle: (staged) => this.#settle(staged) });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -356,13 +338,6 @@ export class LayerShelf {
     return record;
   }
 
-  /** Lets a lease keep one layer more, be it here already or about to come. */
-  async #extendLease(lease: LeaseRecord, diffId: Digest): Promise<void> {
-    await using _lock = await this.#locks.hold('collect');
-    lease.diffIds.push(diffId);
-    await this.#store.commit([this.#leases.put(lease.id, lease)]);
-  }
-
   async #sweep(changes: readonly Change[], without: Without = {}): Promise<LayerRecord[]> {
     const { layers } = await this.#forget(changes, without);
     // reference before blob: what a crash leaves of these directories is swept at boot
@@ -377,7 +352,7 @@ export class LayerShelf {
     // in the order in which a hold is handed on: from leases to images to containers
     const [layers, leases, images] = [
       await recordsOf(this.#records),
-      await recordsOf(this.#leases),
+      await this.#leases.all(),
       await recordsOf(this.#images),
     ];
     const garbage = collect({
@@ -386,11 +361,11 @@ export class LayerShelf {
       containers: [this.#users.diffIdsInUse(), ...this.#pins.held()].map((held) => ({ diffIds: [...held] })),
       layers,
       leases: leases.filter(({ id }) => id !== without.lease),
-      heldLeases: this.#held,
+      heldLeases: this.#leases.held,
       nowMs: Date.now(),
     });
     for (const { diffId } of garbage.layers) this.#damaged.delete(diffId);
-    const ended = garbage.leases.map(({ id }) => this.#leases.remove(id));
+    const ended = garbage.leases.map(({ id }) => this.#leases.table.remove(id));
     const gone = garbage.layers.map(({ diffId }) => this.#records.remove(diffId));
     if (changes.length + ended.length + gone.length > 0)
       await this.#store.commit([...changes, ...ended, ...gone]);
