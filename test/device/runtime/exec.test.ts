@@ -135,9 +135,10 @@ test('a monitor that is killed: 137, once the process is gone', { skip }, async 
   await using world = await World.open();
   const id = await world.up(['sleep', '60']);
   const running = await world.runtime.exec(
-    world.execSpec(id, ['sh', '-c', 'trap "" HUP; sleep 61'], { terminal: true }),
+    world.execSpec(id, ['sh', '-c', 'trap "" HUP; echo ready; sleep 61'], { terminal: true }),
   );
   const heard = listen(running.attachment);
+  await until(() => heard.text(1).includes('ready')); // from here on its terminal may go
   let exitCode: number | undefined;
   void running.exit.then((code) => {
     exitCode = code;
