@@ -1,5 +1,5 @@
 /**
- * Measures `docker run` and `docker exec` on the built daemon next to Debian's dockerd 20.10, both up at once, in turns, so that
+ * Measures `docker run`, `docker exec` and a container's whole life on the built daemon next to Debian's dockerd 20.10, both up at once, in turns, so that
  * whatever else the machine does weighs on both alike. By hand, as root:
  *
  *     node test/bench/commands.ts --help
@@ -19,8 +19,8 @@ import { root, runInSandbox, sandbox } from './sandbox.ts';
 
 const usage = `Usage: node test/bench/commands.ts [--times N]
 
-Measures \`docker run --rm --net none IMAGE true\` and \`docker exec C true\` on skerryd as it is built and on Debian's
-dockerd 20.10, in turns, and prints medians and their ratio. Root only; everything is in name spaces of its own.
+Measures \`docker run --rm --net none IMAGE true\`, \`docker exec C true\`, and create + start + remove by the API alone on
+skerryd as it is built and on Debian's dockerd 20.10, in turns, and prints medians and their ratio. Root only; everything is in name spaces of its own.
 
   --times N     how often each is done (default 30)
   --help        this text
@@ -33,11 +33,17 @@ const { values } = parseArgs({
   },
 });
 
-const commands = {
-  'run --rm --net none': ['run', '--rm', '--net', 'none', 'box', 'true'],
-  exec: ['exec', 'target', 'true'],
-  'version (the CLI alone, with two short questions)': ['version'],
-} as const;
+const cli =
+  (...words: string[]) =>
+  (daemon: Daemon) =>
+    daemon.docker(...words);
+
+const commands: Readonly<Record<string, (daemon: Daemon) => Promise<unknown>>> = {
+  'run --rm --net none': cli('run', '--rm', '--net', 'none', 'box', 'true'),
+  exec: cli('exec', 'target', 'true'),
+  'create + start + remove': liveOnce,
+  'version (the CLI alone, with two short questions)': cli('version'),
+};
 
 const place = sandbox();
 if (values.help) process.stdout.write(usage);
@@ -66,10 +72,10 @@ async function compare({ directory, cgroup }: { directory: string; cgroup: strin
     daemons.push(daemon);
   }
   const lines = [`load ${loadavg()[0]?.toFixed(1)}, ${values.times} times in turns, milliseconds`];
-  for (const [name, args] of Object.entries(commands)) {
+  for (const [name, command] of Object.entries(commands)) {
     const all: number[][] = daemons.map(() => []);
     for (let done = 0; done < Number(values.times); done++)
-      for (const [at, daemon] of daemons.entries()) all[at]?.push(await timed(() => daemon.docker(...args)));
+      for (const [at, daemon] of daemons.entries()) all[at]?.push(await timed(() => command(daemon)));
     const [ours = 0, theirs = 0] = all.map((seconds) => median(seconds) * 1000);
     const [least = 0, theirLeast = 0] = all.map((seconds) => Math.min(...seconds) * 1000);
     lines.push(
@@ -78,6 +84,14 @@ async function compare({ directory, cgroup }: { directory: string; cgroup: strin
     );
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** A container from beginning to end; it is removed while it runs. */
+async function liveOnce(daemon: Daemon): Promise<void> {
+  const body = { Image: 'box', Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'none' } };
+  const { Id }: { Id: string } = JSON.parse(await daemon.api('POST', '/containers/create', body));
+  await daemon.api('POST', `/containers/${Id}/start`);
+  await daemon.api('DELETE', `/containers/${Id}?force=1`);
 }
 
 /** In a network name space of its own: two engines with one bridge's name in one would fight for it. */
