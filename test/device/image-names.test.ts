@@ -71,7 +71,7 @@ function bytesIn(directory: string, seen = new Set<number>()): number {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) bytes += bytesIn(path, seen);
-    else if (entry.isFile()) {
+    else if (entry.isFile() || entry.isSymbolicLink()) {
       const { ino, size } = lstatSync(path);
       if (!seen.has(ino)) bytes += size;
       seen.add(ino);
