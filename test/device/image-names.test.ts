@@ -65,7 +65,7 @@ const idOf = (at: number) => versions[at]?.configDigest ?? '';
 const shortId = (at: number) => idOf(at).slice(7, 19);
 const current = () => engine.ok(['images', '-q', '--no-trunc', name]);
 
-/** Bytes of regular files under a directory of the data root, each inode once; what `du` would say of contents alone. */
+/** Bytes of files and symbolic links under a directory of the data root, each inode once; what `du` would say of contents alone. */
 function bytesIn(directory: string, seen = new Set<number>()): number {
   let bytes = 0;
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
