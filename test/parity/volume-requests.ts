@@ -80,7 +80,7 @@ export const volumeRequests: readonly VolumeRequest[] = [
   list({ driver: ['nope'] }),
   list({ dangling: ['true'] }),
   list({ dangling: ['0'] }),
-  list({ dangling: ['1'], name: ['1$'] }),
+  list({ dangling: ['1'], name: ['[a-z]-1$'] }),
   list({ dangling: ['x'] }),
   list({ bogus: ['x'] }),
   list({ until: ['1h'] }),
