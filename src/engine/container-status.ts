@@ -15,3 +15,8 @@ export function shownStatus({
 export function isUp(record: Pick<ContainerRecord, 'state' | 'restartCount'>): boolean {
   return ['running', 'paused', 'restarting'].includes(shownStatus(record));
 }
+
+/** Whole seconds of the last run, in decimal. */
+export function ranSeconds({ state }: Pick<ContainerRecord, 'state'>): string {
+  return String(Math.trunc((Date.parse(state.finishedAt) - Date.parse(state.startedAt)) / 1000));
+}

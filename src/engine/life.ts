@@ -9,6 +9,7 @@ import { tellContainer } from './container-events.ts';
 import { disconnectedEndpoints } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { ContainerRemoval } from './container-removal.ts';
+import { ranSeconds } from './container-status.ts';
 import { endProcess, SIGKILL, stopSignalOf } from './ending.ts';
 import type { Events } from './events.ts';
 import { Freezer } from './freezer.ts';
@@ -396,9 +397,4 @@ export class Life {
   #tell(record: ContainerRecord, action: string, more?: Readonly<Record<string, string>>): void {
     tellContainer(this.#events, record, action, more);
   }
-}
-
-/** Whole seconds. */
-function ranSeconds({ state }: ContainerRecord): string {
-  return String(Math.trunc((Date.parse(state.finishedAt) - Date.parse(state.startedAt)) / 1000));
 }

@@ -12,37 +12,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { execa } from 'execa';
 import { extract, type Header, pack } from 'tar-stream';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** Copies into containers and out of them, while hostile processes run in there. */
 let engine: TestEngine;
-let registry: TestRegistry;
 /** On the host, and nothing of it in a container. */
 let host: string;
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  await push(registry.host, 'box', ['1'], await boxImage({ config: { Cmd: ['sleep', '1000'] } }));
-  engine = await TestEngine.start();
-  await engine.ok(['pull', '-q', `${registry.host}/box:1`]);
-  await engine.ok(['tag', `${registry.host}/box:1`, 'box']);
+  engine = await startBoxEngine({ box: { Cmd: ['sleep', '1000'] } });
   host = join(engine.directory, 'host');
   await mkdir(host);
 });
 
-after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-  assert.deepEqual(left, []);
-});
+after(async () => assert.deepEqual(await engine.finish(), []));
 
 interface Answer {
   status: number;

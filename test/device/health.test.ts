@@ -3,41 +3,23 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** Health checks of real containers: what is asked, what is told, and that neither a pause nor a restart confuses them. */
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  box = `${registry.host}/box`;
-  await push(registry.host, 'box', ['1'], await boxImage());
   const Healthcheck = {
     Test: ['CMD-SHELL', 'echo "$0 $1"; test -e /well'],
     Interval: 150_000_000,
     Retries: 2,
   };
-  const config = { Healthcheck, Env: ['PATH=/bin'], Cmd: ['sleep', '1000'] };
-  await push(registry.host, 'box', ['checked'], await boxImage({ config }));
-  engine = await TestEngine.start();
-  for (const tag of ['1', 'checked']) await engine.ok(['pull', '-q', `${box}:${tag}`]);
+  const checked = { Healthcheck, Env: ['PATH=/bin'], Cmd: ['sleep', '1000'] };
+  engine = await startBoxEngine({ box: {}, 'box:checked': checked });
 });
 
-after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-  assert.deepEqual(left, []);
-});
+after(async () => assert.deepEqual(await engine.finish(), []));
 
 interface Health {
   Status: string;
@@ -72,7 +54,7 @@ async function told(id: string): Promise<string[]> {
 }
 
 test('the check of the image: its words, from starting over unhealthy to healthy, told at each turn', async () => {
-  const id = await run(`${box}:checked`);
+  const id = await run('box:checked');
   const fresh = await healthOf(id);
   assert.ok(fresh?.Status === 'starting', JSON.stringify(fresh));
   assert.match(await engine.ok(['ps', '--filter', 'health=starting']), /\(health: starting\)/);
@@ -104,7 +86,7 @@ test('what a probe is: user, directory, environment and output of the container;
   const check = 'id -un; pwd; echo $COLOUR; echo on stderr >&2';
   const id = await run(
     ...['-u', 'alice', '-w', '/tmp', '-e', 'COLOUR=blue', '--health-interval', '100ms'],
-    ...['--health-cmd', check, `${box}:1`, 'sleep', '1000'],
+    ...['--health-cmd', check, 'box', 'sleep', '1000'],
   );
   const { Log } = await until(id, ({ Status }) => Status === 'healthy');
   const said = Log[0]?.Output ?? '';
@@ -112,7 +94,7 @@ test('what a probe is: user, directory, environment and output of the container;
   assert.equal(said.replace('on stderr\n', ''), 'alice\n/tmp\nblue\n');
   const loud = await run(
     ...['--health-interval', '100ms', '--health-cmd', 'yes | head -c 100000'],
-    ...[`${box}:1`, 'sleep', '1000'],
+    ...['box', 'sleep', '1000'],
   );
   const much = (await until(loud, ({ Status }) => Status === 'healthy')).Log[0]?.Output ?? '';
   assert.equal(much, `${'y\n'.repeat(2048)}...`);
@@ -132,7 +114,7 @@ test('a probe that takes too long is killed with all it began, and counts as fai
       '--health-cmd',
       check,
     ],
-    ...[`${box}:1`, 'sleep', '1000'],
+    ...['box', 'sleep', '1000'],
   );
   const { Log } = await until(id, ({ Status }) => Status === 'unhealthy');
   assert.equal(Log[0]?.ExitCode, -1);
@@ -146,7 +128,7 @@ test('a probe that takes too long is killed with all it began, and counts as fai
 
 test('a program that is not there: dockerd words; NONE takes the check of an image away', async () => {
   const body = (Healthcheck: object) => ({
-    Image: `${box}:checked`,
+    Image: 'box:checked',
     HostConfig: { NetworkMode: 'none' },
     Healthcheck,
   });
@@ -169,7 +151,7 @@ test('a program that is not there: dockerd words; NONE takes the check of an ima
 });
 
 test('nobody asks while it is paused; afterwards they do again', async () => {
-  const id = await run('--health-interval', '50ms', '--health-cmd', 'true', `${box}:1`, 'sleep', '1000');
+  const id = await run('--health-interval', '50ms', '--health-cmd', 'true', 'box', 'sleep', '1000');
   await until(id, ({ Status }) => Status === 'healthy');
   await engine.ok(['pause', id]);
   const held = (await healthOf(id))?.Log.at(-1)?.Start;
@@ -186,14 +168,14 @@ for (const end of ['kill', 'stop'] as const) {
     const rare = await engine.json('/containers/create', {
       method: 'POST',
       body: {
-        Image: `${box}:1`,
+        Image: 'box',
         Cmd: ['sleep', '1000'],
         HostConfig: { NetworkMode: 'none' },
         Healthcheck: { Test: ['CMD', 'false'], Interval: 300_000_000, Retries: 1000 },
       },
     });
     await engine.ok(['start', rare.Id]);
-    const slow = await run(...options, 'sleep 555', `${box}:1`, 'sleep', '1000');
+    const slow = await run(...options, 'sleep 555', 'box', 'sleep', '1000');
     const before = await until(rare.Id, ({ FailingStreak }) => FailingStreak >= 3);
     await engine[end]();
     await engine.boot();
@@ -211,7 +193,7 @@ for (const end of ['kill', 'stop'] as const) {
 
 test('a probe that outlived its daemon is ended by the next one', async () => {
   const check = 'echo $$ > /probe; exec sleep 888';
-  const id = await run('--health-interval', '200ms', '--health-cmd', check, `${box}:1`, 'sleep', '1000');
+  const id = await run('--health-interval', '200ms', '--health-cmd', check, 'box', 'sleep', '1000');
   const path = join(engine.dataRoot, 'containers', id, 'upper/probe');
   while (!existsSync(path)) await sleep(20);
   const first = readFileSync(path, 'utf8');

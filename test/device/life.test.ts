@@ -4,34 +4,17 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** Turns in the life of real containers that have their own rules under dockerd. */
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  box = `${registry.host}/box:1`;
-  await push(registry.host, 'box', ['1'], await boxImage());
-  engine = await TestEngine.start();
-  await engine.ok(['pull', '-q', box]);
+  engine = await startBoxEngine({ box: {} });
 });
 
-after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-  assert.deepEqual(left, []);
-});
+after(async () => assert.deepEqual(await engine.finish(), []));
 
 const run = (...options: string[]) => engine.ok(['run', '-d', '--net', 'none', ...options]);
 const stateOf = async (id: string) => (await engine.json(`/containers/${id}/json`)).State;
@@ -59,7 +42,7 @@ async function told(
 
 test('a process killed for want of memory is told while its container goes on, and once', async () => {
   const hog = 'while :; do tail /dev/zero; sleep 0.2; done';
-  const id = await run('-m', '16m', '--memory-swap', '16m', box, 'sh', '-c', hog);
+  const id = await run('-m', '16m', '--memory-swap', '16m', 'box', 'sh', '-c', hog);
   const state = await until(id, ({ OOMKilled }) => OOMKilled);
   assert.equal(state.Status, 'running');
   await engine.ok(['stop', '-t', '0', id]);
@@ -69,7 +52,7 @@ test('a process killed for want of memory is told while its container goes on, a
 });
 
 test('between two runs: a start has nothing to do, a signal reaches nobody, a stop is the end of it', async () => {
-  const id = await run('--restart', 'always', box, 'sh', '-c', 'exit 3');
+  const id = await run('--restart', 'always', 'box', 'sh', '-c', 'exit 3');
   await until(id, ({ Restarting, ExitCode }) => Restarting && ExitCode === 3);
   for (let count = 0; count < 4; ) {
     const { RestartCount, State } = await engine.json(`/containers/${id}/json`);
@@ -95,7 +78,7 @@ test('between two runs: a start has nothing to do, a signal reaches nobody, a st
 });
 
 test('a policy that is changed counts from the next exit on', async () => {
-  const id = await run(box, 'sh', '-c', 'while [ ! -e /go ]; do sleep 0.05; done; rm /go; exit 1');
+  const id = await run('box', 'sh', '-c', 'while [ ! -e /go ]; do sleep 0.05; done; rm /go; exit 1');
   await engine.ok(['update', '--restart', 'on-failure:1', id]);
   const go = () => engine.ok(['exec', id, 'touch', '/go']);
   await go();
@@ -110,7 +93,7 @@ test('a policy that is changed counts from the next exit on', async () => {
 });
 
 test('one whose files cannot be removed is dead, says why, and can be removed when they can', async () => {
-  const id = await run(box, 'true');
+  const id = await run('box', 'true');
   await until(id, ({ Status }) => Status === 'exited');
   const stuck = join(engine.dataRoot, 'containers', id, 'stuck');
   mkdirSync(stuck);
@@ -137,7 +120,7 @@ test('a program for another machine: the failure ends as supervisors expect', as
   const path = join(engine.directory, 'alien');
   writeFileSync(path, alien);
   chmodSync(path, 0o755);
-  const id = await engine.ok(['create', '--net', 'none', '-v', `${path}:/alien:ro`, box, '/alien']);
+  const id = await engine.ok(['create', '--net', 'none', '-v', `${path}:/alien:ro`, 'box', '/alien']);
   const { code, stderr } = await engine.docker(['start', '-a', id]);
   // whichever of the two says it: a runtime that looks before it starts, or the process that could not become another
   assert.notEqual(code, 0);

@@ -1,34 +1,18 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** Links on the default bridge through the docker CLI and the real daemon. */
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
+const box = 'box';
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  await push(registry.host, 'box', ['1'], await boxImage());
-  engine = await TestEngine.start();
-  box = `${registry.host}/box:1`;
-  await engine.ok(['pull', box]);
+  engine = await startBoxEngine({ box: {} });
 });
 
-after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-  assert.deepEqual(left, []);
-});
+after(async () => assert.deepEqual(await engine.finish(), []));
 
 /** The line of its /etc/hosts by which `app` finds `web`, with the address that `web` has now. */
 async function linkLine(): Promise<RegExp> {

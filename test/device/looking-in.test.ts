@@ -3,33 +3,17 @@ import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** What is to be seen of a running container from outside: its statistics and its processes. */
 let engine: TestEngine;
-let registry: TestRegistry;
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  await push(registry.host, 'box', ['1'], await boxImage({ config: { Cmd: ['sleep', '1000'] } }));
-  engine = await TestEngine.start();
-  await engine.ok(['pull', '-q', `${registry.host}/box:1`]);
-  await engine.ok(['tag', `${registry.host}/box:1`, 'box']);
+  engine = await startBoxEngine({ box: { Cmd: ['sleep', '1000'] } });
 });
 
-after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-  assert.deepEqual(left, []);
-});
+after(async () => assert.deepEqual(await engine.finish(), []));
 
 /** The first lines of a stream, and then the client leaves; or all of them, if it ends before. */
 async function firstLines(
@@ -191,4 +175,23 @@ test("top refuses with ps' words, and with dockerd's", async () => {
   const { Id } = await engine.json('/containers/one/json');
   assert.deepEqual(await refusal(''), [409, `container ${Id} is not running`]);
   await engine.ok(['rm', 'one']);
+});
+
+test('a terminal has the size that its exec was asked for with, or is started with', async () => {
+  await engine.ok(['run', '-d', '--name', 'sized', 'box']);
+  // a program may look before crun has set the size, and is told when it has
+  const Cmd = [
+    'sh',
+    '-c',
+    'trap "stty size; exit" WINCH; stty size 2>/dev/null && exit; while :; do sleep 0.1; done',
+  ];
+  const sizeOf = async (version: string, create: object, start: object) => {
+    const body = { Cmd, Tty: true, AttachStdout: true, ...create };
+    const { Id } = await engine.json(`/${version}/containers/sized/exec`, { method: 'POST', body });
+    const started = { method: 'POST', body: { Tty: true, ...start } };
+    return (await engine.get(`/${version}/exec/${Id}/start`, started)).text.trim();
+  };
+  assert.equal(await sizeOf('v1.42', { ConsoleSize: [33, 44] }, {}), '33 44');
+  assert.equal(await sizeOf('v1.42', { ConsoleSize: [33, 44] }, { ConsoleSize: [55, 66] }), '55 66');
+  await engine.ok(['rm', '-f', 'sized']);
 });

@@ -1,16 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { run } from '../../src/host/exec.ts';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
 
 /** macvlan networks and address pools through the docker CLI and the real daemon. */
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
+const box = 'box';
 let hasMacvlan = false;
 
 async function ip(...args: string[]): Promise<number> {
@@ -19,8 +16,6 @@ async function ip(...args: string[]): Promise<number> {
 
 before(async () => {
   await enterOwnNetwork();
-  registry = await startRegistry();
-  await push(registry.host, 'box', ['1'], await boxImage());
   await ip('link', 'add', 'lan', 'type', 'bridge');
   await ip('link', 'set', 'lan', 'up');
   hasMacvlan = (await ip('link', 'add', 'probe', 'link', 'lan', 'type', 'macvlan')) === 0;
@@ -32,17 +27,11 @@ before(async () => {
     '--fixed-cidr-v6',
     'fd00:1::/64',
   ];
-  engine = await TestEngine.start({ flags: [...pools, '--default-gateway', '10.200.0.77'] });
-  box = `${registry.host}/box:1`;
-  await engine.ok(['pull', box]);
+  engine = await startBoxEngine({ box: {} }, { flags: [...pools, '--default-gateway', '10.200.0.77'] });
 });
 
 after(async () => {
-  await engine.clear();
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
+  const left = await engine.finish();
   await ip('link', 'del', 'lan');
   assert.deepEqual(left, []);
 });

@@ -6,16 +6,12 @@ import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../../src/host/exec.ts';
 import { readQuery, writeAnswer } from '../../src/lib/dns-message.ts';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /** Names of containers through the docker CLI and the real daemon, as programs in containers look them up. */
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
+const box = 'box';
 const upstream = createSocket('udp4');
 const GETENT = '/usr/bin/getent';
 
@@ -24,12 +20,7 @@ async function ip(...args: string[]): Promise<number> {
 }
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  await push(registry.host, 'box', ['1'], await boxImage());
-  engine = await TestEngine.start();
-  box = `${registry.host}/box:1`;
-  await engine.ok(['pull', box]);
+  engine = await startBoxEngine({ box: {} });
   for (const [name, third] of [
     ['front', 2],
     ['back', 3],
@@ -58,10 +49,7 @@ after(async () => {
   upstream.close();
   await engine.clear();
   for (const name of ['front', 'back']) await engine.ok(['network', 'rm', name]);
-  await engine.stop();
-  const left = await engine.remains();
-  await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
+  const left = await engine.finish();
   for (const name of ['server0', 'front0', 'back0']) await ip('link', 'del', name);
   assert.deepEqual(left, []);
 });

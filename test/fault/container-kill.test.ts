@@ -3,11 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { boxImage } from '../support/box-image.ts';
-import { TestEngine } from '../support/engine.ts';
-import { enterOwnNetwork } from '../support/network.ts';
-import { startRegistry, type TestRegistry } from '../support/registry.ts';
-import { push } from '../support/registry-images.ts';
+import { startBoxEngine } from '../support/box-engine.ts';
+import type { TestEngine } from '../support/engine.ts';
 
 /**
  * Containers are made, run, waited for and removed, several at a time, and again and again the daemon is killed in
@@ -18,21 +15,13 @@ const WIDTH = 8;
 const PATIENCE_MS = 60_000;
 
 let engine: TestEngine;
-let registry: TestRegistry;
-let box: string;
 
 before(async () => {
-  await enterOwnNetwork();
-  registry = await startRegistry();
-  box = `${registry.host}/box:1`;
-  await push(registry.host, 'box', ['1'], await boxImage());
-  engine = await TestEngine.start();
-  await engine.ok(['pull', '-q', box]);
+  engine = await startBoxEngine({ box: {} });
 });
 
 after(async () => {
   await engine[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
 });
 
 test(`${rounds} containers, ${WIDTH} at a time, the daemon killed ${kills} times`, async () => {
@@ -67,7 +56,7 @@ async function liveOf(round: number): Promise<void> {
     const { status, text } = await engine.get(`/containers/create?name=${name}`, {
       method: 'POST',
       body: {
-        Image: box,
+        Image: 'box',
         Cmd: ['sh', '-c', script],
         HostConfig: { NetworkMode: round % 4 ? 'none' : 'bridge' },
         ...(round % 3 === 0 && { Volumes: { '/data': {} } }),

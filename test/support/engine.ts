@@ -195,6 +195,15 @@ export class TestEngine implements AsyncDisposable {
     }
   }
 
+  /** The end of a test file: no container, no daemon, no directory; and what {@link remains} all the same. */
+  async finish(): Promise<string[]> {
+    await this.clear();
+    await this.stop();
+    const left = await this.remains();
+    await this[Symbol.asyncDispose]();
+    return left;
+  }
+
   /**
    * The machine goes off: the daemon, its children and every container die at once, and what memory held is gone, the
    * exec-root with it. The data root stays as it is; nothing of it is mounted or open any more.
