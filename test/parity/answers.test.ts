@@ -4,8 +4,7 @@ import { type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../src/errors.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 import { lists, requests } from './requests.ts';
 
 /** Requests to containers and execs in every state are answered as by dockerd: status, type and words. */
@@ -13,10 +12,7 @@ let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
 });
 
 after(async () => {

@@ -1,19 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../src/errors.ts';
 import { Hijacked } from '../support/hijacked.ts';
-import { type Both, Pair, type Side } from './pair.ts';
+import { type Both, openPair, type Pair, type Side } from './pair.ts';
 
 /** Attach, with every flag and in every state: the same bytes and the same refusals as dockerd's. */
 let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
 });
 
 after(async () => {

@@ -2,21 +2,17 @@ import assert from 'node:assert/strict';
 import { json } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf } from '../../src/errors.ts';
 import { openStream } from '../support/archives.ts';
 import { allowed } from './allowed.ts';
 import { differences, describe as inWords, partsOf } from './differences.ts';
-import { type Both, Pair, type Side } from './pair.ts';
+import { type Both, openPair, type Pair, type Side } from './pair.ts';
 
 /** What inspect says of a container in each state: the same keys with the same values as dockerd's. */
 let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
 });
 
 after(async () => {

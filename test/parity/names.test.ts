@@ -1,18 +1,14 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
 import { run } from '../../src/host/exec.ts';
-import { type Both, Pair, type Side } from './pair.ts';
+import { type Both, openPair, type Pair, type Side } from './pair.ts';
 
 /** Containers are called the same as under dockerd 20.10, and told of others by links in the same words. */
 let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
   await run('ip', ['link', 'add', 'names0', 'type', 'bridge']);
   await run('ip', ['link', 'set', 'names0', 'up']);
 });

@@ -2,9 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { after, before, describe, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
 import { bridgeRequests, type NetworkRequest, plainRequests } from './network-requests.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 
 /** What is asked and told of networks, good and bad, beside dockerd 20.10. */
 let pair: Pair | undefined;
@@ -13,10 +12,7 @@ let reason = '';
 let lack = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
   await pair?.both(async (side) => {
     const make = (...words: string[]) => side.docker(words);
     await make('run', '-d', '--name', 'idle', '--network', 'none', 'box:1', 'sleep', '1000');

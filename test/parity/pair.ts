@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../../src/errors.ts';
 import { MS, mount, unmount } from '../../src/host/kernel.ts';
 import { archive, dockerMembers, load } from '../support/archives.ts';
 import { BRIDGE, Dockerd } from '../support/dockerd.ts';
@@ -73,6 +74,15 @@ export class Pair implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#parts[Symbol.asyncDispose]();
+  }
+}
+
+/** The pair, or why there is none: then a test is skipped and says so. */
+export async function openPair(): Promise<{ pair: Pair | undefined; reason: string }> {
+  try {
+    return { pair: await Pair.open(), reason: '' };
+  } catch (cause) {
+    return { pair: undefined, reason: `dockerd cannot be had: ${messageOf(cause)}` };
   }
 }
 

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
 import { run } from '../../src/host/exec.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 
 /** Pools and addresses that are asked for, good and bad, by macvlan networks beside dockerd 20.10, in this order. */
 let pair: Pair | undefined;
@@ -10,10 +9,7 @@ let reason = '';
 let haveAddresses = 0;
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
   await pair?.both(async (side) => {
     for (const parent of ['p1', 'p2', 'p3', 'p4', 'p5', 'p6'])
       await inNetworkOf(side, 'ip', 'link', 'add', parent, 'up', 'type', 'bridge');

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 import { refusals } from './refusals.ts';
 
 /** What goes wrong is told in dockerd's words, with its exit code; and lists look as dockerd's do. */
@@ -9,10 +8,7 @@ let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
   await pair?.both(async (side) => {
     await side.docker(['run', '-d', '--name', 'running', '--network', 'none', 'box:1', 'sleep', '1000']);
     await side.docker(['run', '--name', 'stopped', '--network', 'none', 'box:1', 'sh', '-c', 'exit 3']);

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
 import { json } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
 import { readCgroupLayout, removeCgroup } from '../../src/host/cgroup.ts';
 import { openStream } from '../support/archives.ts';
 import type { CliResult } from '../support/engine.ts';
 import { allowed } from './allowed.ts';
 import { differences, describe as inWords, partsOf, type Seen } from './differences.ts';
 import { factsScript } from './facts.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 import { type RunOption, runOptions, type Words } from './run-options.ts';
 
 /** Every option of `docker run` and `docker exec` does at this engine what it does at Debian's dockerd 20.10. */
@@ -17,10 +16,7 @@ let reason = '';
 const used = new Set<unknown>();
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
 });
 
 after(async () => {

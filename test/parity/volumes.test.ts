@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { after, before, describe, test } from 'node:test';
-import { messageOf } from '../../src/errors.ts';
-import { Pair, type Side } from './pair.ts';
+import { openPair, type Pair, type Side } from './pair.ts';
 import { type VolumeRequest, volumeRequests } from './volume-requests.ts';
 
 /** What is asked and told of volumes, good and bad, beside dockerd 20.10; and what they take, to the byte. */
@@ -11,10 +10,7 @@ let pair: Pair | undefined;
 let reason = '';
 
 before(async () => {
-  pair = await Pair.open().catch((cause: unknown) => {
-    reason = `dockerd cannot be had: ${messageOf(cause)}`;
-    return undefined;
-  });
+  ({ pair, reason } = await openPair());
   await pair?.both((side) =>
     side.docker(['create', '--name', 'user', '-v', 'used:/www', '-v', '/anonymous', 'box:1']),
   );
