@@ -1,9 +1,8 @@
 import { fail, messageOf } from '../errors.ts';
 import { parseInteger } from '../lib/go-numbers.ts';
-import { matching } from '../lib/go-pattern.ts';
 import { parseNanos, ZERO_TIME } from '../lib/time.ts';
 import { isUp, shownStatus } from './container-status.ts';
-import { type Filters, hasLabels, passes } from './filters.ts';
+import { type Filters, hasLabels, namesMeant, passes } from './filters.ts';
 import type { ContainerRecord } from './model.ts';
 
 const known: ReadonlySet<string> = new Set([
@@ -47,7 +46,12 @@ export function selectContainers(
   const exited = (filters.get('exited') ?? []).map(exitCode);
   const [exposed, published] = [portsOf(filters, 'expose'), portsOf(filters, 'publish')];
   const ids = idsMeant(all, filters);
-  const names = namesMeant(all, filters);
+  // a name is matched with and without its slash
+  const names = namesMeant(
+    filters,
+    'name',
+    all.flatMap(({ name }) => [name, `/${name}`]),
+  );
   const showsAll = o.isAll || o.limit > 0 || filters.has('status') || exited.length > 0;
   const chosen = all
     .filter(
@@ -57,7 +61,7 @@ export function selectContainers(
         (since === undefined || createdNanos(record) > since) &&
         (exited.length === 0 || (hasEnded(record) && exited.includes(record.state.exitCode))) &&
         (ids === undefined || ids.has(record.id)) &&
-        (names === undefined || names.has(record.name)) &&
+        (names === undefined || names.has(record.name) || names.has(`/${record.name}`)) &&
         hasPort(record, exposed, published) &&
         passes(filters, 'ancestor', () => o.ancestors.has(record.imageId)) &&
         passes(filters, 'health', (wanted) => wanted === o.healthOf(record.id)) &&
@@ -115,21 +119,6 @@ function idsMeant(all: readonly ContainerRecord[], filters: Filters): ReadonlySe
   if (wanted.length === 0) return undefined;
   const meant = wanted.map((prefix) => all.filter(({ id }) => prefix !== '' && id.startsWith(prefix)));
   return new Set(meant.flatMap(([first, second]) => (first && !second ? [first.id] : [])));
-}
-
-/** A name is matched with and without its slash; what is no pattern matches nothing. */
-function namesMeant(all: readonly ContainerRecord[], filters: Filters): ReadonlySet<string> | undefined {
-  const wanted = filters.get('name') ?? [];
-  if (wanted.length === 0) return undefined;
-  const forms = all.flatMap(({ name }) => [name, `/${name}`]);
-  const meant = wanted.flatMap((pattern) => {
-    try {
-      return matching(pattern, forms);
-    } catch {
-      return [];
-    }
-  });
-  return new Set(meant.map((name) => name.replace(/^\//, '')));
 }
 
 function isOn({ endpoints }: ContainerRecord, network: string): boolean {

@@ -1,5 +1,5 @@
 import { fail } from '../errors.ts';
-import { type Filters, hasLabels, passes } from './filters.ts';
+import { type Filters, hasLabels, namesMeant, passes } from './filters.ts';
 import { isPredefined, type NetworkRecord } from './network-records.ts';
 
 const known: ReadonlySet<string> = new Set(['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']);
@@ -15,11 +15,18 @@ export function selectNetworks(
   const types = filters.get('type') ?? [];
   for (const type of types)
     if (type !== 'builtin' && type !== 'custom') throw fail.network(`invalid filter: 'type'='${type}'`);
+  const [names, ids] = (['name', 'id'] as const).map((key) =>
+    namesMeant(
+      filters,
+      key,
+      all.map((record) => record[key]),
+    ),
+  );
   return all.filter(
     (record) =>
       passes(filters, 'driver', (wanted) => wanted === record.driver) &&
-      passes(filters, 'name', (wanted) => matches(record.name, wanted)) &&
-      passes(filters, 'id', (wanted) => matches(record.id, wanted)) &&
+      (names === undefined || names.has(record.name)) &&
+      (ids === undefined || ids.has(record.id)) &&
       passes(filters, 'scope', (wanted) => wanted === record.scope) &&
       hasLabels(filters, record.labels) &&
       (isDangling === undefined || isDangling !== (isPredefined(record.name) || isUsed(record))) &&
@@ -36,14 +43,4 @@ function danglingOf(filters: Filters): boolean | undefined {
   throw fail.badRequest(
     'invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")',
   );
-}
-
-/** dockerd takes the value as it is, or as a regular expression; one that is none matches only itself. */
-function matches(text: string, wanted: string): boolean {
-  if (text === wanted) return true;
-  try {
-    return new RegExp(wanted).test(text);
-  } catch {
-    return false;
-  }
 }

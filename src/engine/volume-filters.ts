@@ -1,5 +1,5 @@
 import { fail } from '../errors.ts';
-import { type Filters, hasLabels, passes } from './filters.ts';
+import { type Filters, hasLabels, namesMeant, passes } from './filters.ts';
 import { LOCAL_DRIVER } from './volume-options.ts';
 
 const known = ['dangling', 'driver', 'label', 'name'];
@@ -13,10 +13,15 @@ export function selectVolumes<T extends { name: string; labels: Record<string, s
   for (const key of filters.keys())
     if (!known.includes(key)) throw fail.badRequest(`invalid filter '${key}'`);
   const isDangling = danglingOf(filters);
+  const names = namesMeant(
+    filters,
+    'name',
+    all.map(({ name }) => name),
+  );
   return all.filter(
     ({ name, labels }) =>
       passes(filters, 'driver', (wanted) => wanted === LOCAL_DRIVER) &&
-      passes(filters, 'name', (wanted) => nameMatches(name, wanted)) &&
+      (names === undefined || names.has(name)) &&
       hasLabels(filters, labels) &&
       (isDangling === undefined || isDangling !== isUsed(name)),
   );
@@ -32,13 +37,4 @@ function danglingOf(filters: Filters): boolean | undefined {
   ].map((words) => words.some((word) => values.includes(word)));
   if (isTrue === isFalse) throw fail.badRequest(`invalid filter 'dangling=[${values.join(' ')}]'`);
   return isTrue;
-}
-
-/** dockerd matches a regular expression anywhere in the name; what is none counts as plain text. */
-function nameMatches(name: string, wanted: string): boolean {
-  try {
-    return name === wanted || new RegExp(wanted).test(name);
-  } catch {
-    return false;
-  }
 }
