@@ -53,10 +53,14 @@ export function settleLinks(
 
 /** Whose network a container has in the end. */
 function ownerOf(name: string, find: (ref: string) => ContainerRecord): ContainerRecord {
+  const seen = new Set<string>();
   for (let ref = name; ; ) {
     const child = found(ref, find);
     const donor = donorOf(child.hostConfig.networkMode);
     if (donor === undefined) return child;
+    // two that were each made to join the other
+    if (seen.has(child.id)) throw fail.badRequest(`could not get container for ${ref}: it has no network`);
+    seen.add(child.id);
     ref = donor;
   }
 }
@@ -139,19 +143,9 @@ export function* linkedTo(
   }
 }
 
-/** How many containers must start before this one because of its links, in a row. */
-export function linkDepth(
-  record: ContainerRecord,
-  records: Records,
-  seen: ReadonlySet<string> = new Set(),
-): number {
-  if (seen.has(record.id)) return 0;
-  const before = new Set([...seen, record.id]);
-  const depths = (record.links ?? []).map((link) => {
-    const child = childOf(link, records);
-    return child === undefined ? 0 : 1 + linkDepth(child, records, before);
-  });
-  return Math.max(0, ...depths);
+/** The containers that it is linked to, as far as they are there. */
+export function linkedChildren(record: ContainerRecord, records: Records): ContainerRecord[] {
+  return (record.links ?? []).flatMap((link) => childOf(link, records) ?? []);
 }
 
 /** The one that was meant; or, where that is gone, who has its name now. */

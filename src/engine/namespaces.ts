@@ -24,9 +24,21 @@ export function mainNetworkOf({ networkMode }: Pick<HostConfig, 'networkMode'>):
   return networkMode === 'default' || networkMode === '' ? 'bridge' : networkMode;
 }
 
-/** True for a container that cannot be started before another one. */
-export function joinsOthers({ hostConfig: { networkMode, ipcMode, pidMode } }: ContainerRecord): boolean {
-  return [networkMode, ipcMode, pidMode].some((mode) => donorOf(mode) !== undefined);
+/** The containers whose namespaces it is to join, as far as they are there. */
+export function donorsOf(
+  { hostConfig: { networkMode, ipcMode, pidMode } }: ContainerRecord,
+  find: FindContainer,
+): ContainerRecord[] {
+  return [networkMode, ipcMode, pidMode].flatMap((mode) => {
+    const ref = donorOf(mode);
+    if (ref === undefined) return [];
+    try {
+      return [find(ref)];
+    } catch (cause) {
+      if (cause instanceof Failure) return [];
+      throw cause;
+    }
+  });
 }
 
 /** Modes that are none; throws 400 in dockerd's words. */

@@ -9,7 +9,6 @@ import type { ImageRecord } from '../store/records.ts';
 import type { Sidecars } from '../store/sidecars.ts';
 import type { Store } from '../store/store.ts';
 import { recordsOf } from '../store/tables.ts';
-import { linkDepth } from './container-links.ts';
 import type { ContainerNetworks } from './container-networks.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Images } from './images.ts';
@@ -18,8 +17,8 @@ import type { LayerShelf } from './layer-shelf.ts';
 import type { Life } from './life.ts';
 import type { ContainerRecord } from './model.ts';
 import type { MountSetup } from './mount-setup.ts';
-import { joinsOthers } from './namespaces.ts';
 import { wantsStartAtBoot } from './restart-policy.ts';
+import { inStartOrder } from './start-order.ts';
 import type { Volumes } from './volumes.ts';
 
 /** A process whose end nobody saw: as if it had been killed. */
@@ -115,11 +114,7 @@ export class Recovery {
 
   /** Starts what the restart policies want up; each on its own, a failure is logged and told by inspect. */
   async applyPolicies(): Promise<void> {
-    // who joins another one's namespaces, or is linked to it, can start only after it
-    const { records } = this.#o;
-    const rankOf = (record: ContainerRecord) => linkDepth(record, records) + (joinsOthers(record) ? 1 : 0);
-    const ranked = records.all().map((record) => ({ record, rank: rankOf(record) }));
-    for (const { record } of ranked.sort((one, other) => one.rank - other.rank)) {
+    for (const record of inStartOrder(this.#o.records)) {
       if (record.state.status === 'running' || record.state.status === 'paused' || !wantsStartAtBoot(record))
         continue;
       try {

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   allNamesOf,
-  linkDepth,
   linkedEnvironment,
   linkedTo,
   parseLink,
@@ -104,7 +103,7 @@ test('only what runs, on the default bridge', () => {
   assert.deepEqual(setUpLinks({ ...app, endpoints: {} }, those(web)), { hosts: [], environment: [] });
 });
 
-test('names by links, and who must start first', () => {
+test('names by links', () => {
   const db = container('db');
   const web = container('web', { links: [link('db', 'store'), link('gone', 'x')] });
   const app = container('app', { links: [link('web', 'home')] });
@@ -114,12 +113,16 @@ test('names by links, and who must start first', () => {
   assert.deepEqual(shownLinks(web, all), ['/db:/web/store', '/gone:/web/x']);
   assert.equal(shownLinks(db, all), null);
   assert.deepEqual([...linkedTo(db, all)], [{ parentId: 'id-web', alias: 'store' }]);
-  assert.deepEqual(
-    [app, web, db].map((record) => linkDepth(record, all)),
-    [2, 1, 0],
-  );
-  const loop = container('db', { links: [link('app', 'back')] });
-  assert.ok(linkDepth(loop, those(app, web, loop)) > 0, 'comes to an end');
+});
+
+test('two that join each other have no network that a third could be linked to', () => {
+  const joining = (ref: string) => ({ hostConfig: { ...plain.hostConfig, networkMode: `container:${ref}` } });
+  const [one, other] = [container('one', joining('other')), container('other', joining('one'))];
+  const find = (ref: string) => (ref === 'one' ? one : other);
+  assert.throws(() => settleLinks({ links: ['one'], networkMode: 'default' }, find), {
+    status: 400,
+    message: /^could not get container for o\w+: it has no network$/,
+  });
 });
 
 test('one that was made anew under its name takes the place of the one that is gone', () => {
