@@ -1,5 +1,6 @@
 import type { NetworkRequest } from '../engine/network-checks.ts';
 import { fail } from '../errors.ts';
+import { notBoolean, parseBool } from '../lib/go-numbers.ts';
 import { readJson } from './body.ts';
 import { endpointSettings } from './container-wire.ts';
 import type { ApiContext } from './context.ts';
@@ -95,8 +96,6 @@ export function networkRoutes({ networks, connections }: NetworkParts): Router {
 
 /** There are no services to be verbose about, but what is no truth value is refused as Go does. */
 function checkVerbose(text: string): void {
-  if (text === '' || /^(?:1|t|T|TRUE|true|True|0|f|F|FALSE|false|False)$/.test(text)) return;
-  throw fail.badRequest(
-    `invalid value for verbose: ${text}: strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`,
-  );
+  if (text !== '' && parseBool(text) === undefined)
+    throw fail.badRequest(`invalid value for verbose: ${text}: ${notBoolean(text)}`);
 }

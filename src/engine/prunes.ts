@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Failure, fail } from '../errors.ts';
 import { bytesUnder } from '../host/files.ts';
+import { notBoolean, parseBool } from '../lib/go-numbers.ts';
 import type { Log } from '../lib/log.ts';
 import { type ContainerRecords, isRunning } from './container-records.ts';
 import type { Events } from './events.ts';
@@ -106,11 +107,9 @@ function wantsAll(values: readonly string[]): boolean {
   const [value = 'false'] = values;
   if (values.length > 1)
     throw fail.badRequest(`invalid filter 'all=[${values.join(' ')}]': only one value is expected`);
-  if (['1', 't', 'T', 'TRUE', 'true', 'True'].includes(value)) return true;
-  if (['0', 'f', 'F', 'FALSE', 'false', 'False'].includes(value)) return false;
-  throw fail.badRequest(
-    `invalid filter 'all': strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`,
-  );
+  const isAll = parseBool(value);
+  if (isAll === undefined) throw fail.badRequest(`invalid filter 'all': ${notBoolean(value)}`);
+  return isAll;
 }
 
 /** What is pruned, and whoever may need it. */

@@ -17,6 +17,17 @@ export function parseInteger(
   return Number(value);
 }
 
+/** A truth value as Go's strconv.ParseBool reads it; undefined for what it refuses, with {@link notBoolean}. */
+export function parseBool(text: string): boolean | undefined {
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
+  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : undefined;
+}
+
+/** What strconv.ParseBool says of a text that is no truth value. */
+export function notBoolean(text: string): string {
+  return `strconv.ParseBool: parsing ${JSON.stringify(text)}: invalid syntax`;
+}
+
 /** Nanoseconds since 1970 of `seconds[.fraction]`, as the API writes times; throws 500 with Go's text. */
 export function parseUnixNanos(text: string): bigint {
   const [seconds = '', fraction] = splitAt(text, '.');

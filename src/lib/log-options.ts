@@ -1,3 +1,5 @@
+import { notBoolean, parseBool } from './go-numbers.ts';
+
 /** The log drivers that there are, in dockerd's names and order. */
 export const logDrivers = ['journald', 'json-file', 'local', 'none'] as const;
 export type LogDriver = (typeof logDrivers)[number];
@@ -64,7 +66,7 @@ export function logLimitsOf(driver: string, options: LogOptions, fallback: LogLi
     throw new Error(isLocal ? 'max-file must not be negative' : 'max-file cannot be less than 1');
   const compresses = compress === undefined ? fallback.compresses && maxFiles > 1 : parseBool(compress);
   if (compresses === undefined) {
-    const reason = `strconv.ParseBool: parsing ${JSON.stringify(compress)}: invalid syntax`;
+    const reason = notBoolean(compress ?? '');
     throw new Error(isLocal ? `invalid boolean value for compress: ${reason}` : reason);
   }
   if (compresses && maxFiles === 1) {
@@ -83,10 +85,4 @@ function parseHumanSize(text: string): number | undefined {
   return number === undefined
     ? undefined
     : Math.floor(Number(number) * 1000 ** ' kmgtp'.indexOf(unit.toLowerCase() || ' '));
-}
-
-/** Go's strconv.ParseBool. */
-function parseBool(text: string): boolean | undefined {
-  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
-  return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text) ? false : undefined;
 }
