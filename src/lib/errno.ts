@@ -3,6 +3,8 @@ import { codeOf, messageOf } from '../errors.ts';
 /** As Go words them, and so dockerd; libuv, and so Node, has words of its own. */
 const goTexts: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
+  EADDRINUSE: 'address already in use',
+  EADDRNOTAVAIL: 'cannot assign requested address',
   EBUSY: 'device or resource busy',
   EDQUOT: 'disk quota exceeded',
   EEXIST: 'file exists',

@@ -7,8 +7,12 @@ const MAX_PREFIX = 80;
 
 /** The MAC address that goes with an IPv4 address: who gets the address next is still found by its neighbours. */
 export function hardwareAddress(address: string): string {
-  const bytes = [0x02, 0x42, ...address.split('.').map(Number)];
-  return bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  return formatMac(Buffer.of(0x02, 0x42, ...address.split('.').map(Number)));
+}
+
+/** `02:42:ac:11:00:02` */
+export function formatMac(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
 
 /**

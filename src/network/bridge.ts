@@ -3,7 +3,7 @@ import { Failure, fail, messageOf } from '../errors.ts';
 import { Netlink } from '../host/netlink.ts';
 import { newId } from '../lib/ids.ts';
 import type { Log } from '../lib/log.ts';
-import { addressOfMac, hardwareAddress } from './addresses.ts';
+import { addressOfMac, formatMac, hardwareAddress } from './addresses.ts';
 import { presentAddresses, setUpBridge } from './bridge-setup.ts';
 import { Cables } from './cables.ts';
 import { forgetConnections } from './conntrack.ts';
@@ -124,11 +124,7 @@ export class BridgeNetwork implements AsyncDisposable {
   /** Gives a container its eth0, with an address, the way out and its published ports; or leaves nothing behind. */
   async connect(request: ConnectRequest): Promise<Endpoint> {
     const { containerId, containerName } = request;
-    if (this.#endpoints.has(containerId))
-      throw fail.network(`endpoint with name ${containerName} already exists in network bridge`, {
-        status: 403,
-      });
-    if (request.macAddress !== undefined) macBytes(request.macAddress);
+    if (this.#endpoints.has(containerId)) throw fail.endpointTaken(containerName, 'bridge');
     const endpoint = this.#newEndpoint(request);
     this.#endpoints.set(containerId, endpoint);
     try {
@@ -192,8 +188,9 @@ export class BridgeNetwork implements AsyncDisposable {
   }
 
   #newEndpoint(request: ConnectRequest): Endpoint {
+    const wantedMac = request.macAddress && formatMac(macBytes(request.macAddress));
     const ipv4 = this.#ipam.take(this.id, 4, request.ipAddress);
-    const macAddress = request.macAddress?.toLowerCase() ?? hardwareAddress(ipv4.address);
+    const macAddress = wantedMac || hardwareAddress(ipv4.address);
     let ipv6: Lease | undefined;
     try {
       if (this.pools.length > 1) ipv6 = this.#ipam.take(this.id, 6, this.#ipv6Wish(request, macAddress));

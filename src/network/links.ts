@@ -177,8 +177,9 @@ export function upMessage(index: number): NetlinkMessage {
 
 /** Throws 400 for what is no address of a single Ethernet interface. */
 export function macBytes(text: string): Buffer {
-  const bytes = Buffer.from(text.replaceAll(/[:-]/g, ''), 'hex');
-  const isAddress = /^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(text) && ((bytes[0] ?? 1) & 1) === 0;
+  const bytes = Buffer.from(text.replaceAll(/[:.-]/g, ''), 'hex');
+  const isWritten = /^(?:(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})$/i.test(text);
+  const isAddress = isWritten && ((bytes[0] ?? 1) & 1) === 0;
   if (!isAddress) throw fail.badRequest(`invalid MAC address: ${text}`);
   return bytes;
 }

@@ -1,7 +1,8 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer, isIPv6 } from 'node:net';
-import { codeOf, type Failure, fail, messageOf } from '../errors.ts';
+import { type Failure, fail } from '../errors.ts';
+import { errnoText } from '../lib/errno.ts';
 import { formatAddress, parseAddress } from './subnets.ts';
 
 export type Protocol = 'tcp' | 'udp' | 'sctp';
@@ -43,13 +44,6 @@ const ANY_IPV6 = '::';
 
 /** How many ports of a range are tried that turn out to be in use by other processes. */
 const MAX_TRIES = 100;
-
-/** Go's words for what bind(2) and listen(2) say. */
-const reasons: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'address already in use',
-  EADDRNOTAVAIL: 'cannot assign requested address',
-  EACCES: 'permission denied',
-};
 
 /**
  * The host's ports that lead into containers. Each is held by a socket of this process that never serves anyone: the
@@ -194,7 +188,7 @@ function addressesFor({ hostIp }: PortRequest, { hostIp: byDefault, isIpv6 = fal
 }
 
 function inUse({ protocol, hostIp, hostPort }: PortMapping, cause: unknown): Failure {
-  const reason = reasons[codeOf(cause) ?? ''] ?? messageOf(cause);
+  const reason = errnoText(cause);
   // there is no userland proxy here, but clients look for this text
   const where = isIPv6(hostIp)
     ? `${protocol}6 [${hostIp}]:${hostPort}`

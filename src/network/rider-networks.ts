@@ -4,7 +4,7 @@ import { errnoText } from '../lib/errno.ts';
 import type { Log } from '../lib/log.ts';
 import { hardwareAddress } from './addresses.ts';
 import { upInterface } from './inside.ts';
-import { findLink, macBytes, OUR_GROUP, removeLink } from './links.ts';
+import { findLink, macBytes, removeLink } from './links.ts';
 import type { Endpoint, NetworkSpec } from './model.ts';
 import { dropParent, ensureParent } from './parents.ts';
 import { addRouteMessage, linkLocalAddress } from './routes.ts';
@@ -37,14 +37,11 @@ export interface RiderOptions {
  */
 export class RiderNetwork {
   readonly spec: NetworkSpec;
-  readonly interfacePrefix = 'eth';
-  readonly portPlan = undefined;
   readonly #driver: RiderDriver;
   readonly #kind: LinkKind;
   readonly #parent: { name: string; isDummy: boolean };
   readonly #all: () => readonly NetworkSpec[];
   readonly #log: Log;
-  #isParentOurs = false;
 
   private constructor(spec: NetworkSpec, { driver, all, log }: RiderOptions) {
     this.spec = spec;
@@ -72,14 +69,9 @@ export class RiderNetwork {
     return network;
   }
 
-  /** The interfaces of the host that were made for this network. */
-  get hostInterfaces(): readonly string[] {
-    return this.#isParentOurs ? [this.#parent.name] : [];
-  }
-
-  /** Empty where containers have no router that could be named; else it is the gateway of their pool. */
-  routerOf(_family: Family): string | undefined {
-    return this.#isClosed || this.#driver.isRouted(this.spec.options) ? '' : undefined;
+  /** Containers have a router, the gateway of their pool. */
+  get hasRouter(): boolean {
+    return !this.#isClosed && !this.#isRouted;
   }
 
   /** Gives a container its interface, up, with its addresses and these default routes; all or nothing. */
@@ -105,7 +97,7 @@ export class RiderNetwork {
           return gateway === '' ? [] : [{ family, gateway }];
         }),
       });
-      if (!this.#isClosed && this.#driver.isRouted(this.spec.options)) await leadOut(endpoint, o.pid);
+      if (!this.#isClosed && this.#isRouted) await leadOut(endpoint, o.pid);
     } catch (cause) {
       await this.unplug(endpoint, o.pid);
       throw cause;
@@ -145,6 +137,10 @@ export class RiderNetwork {
     return this.spec.isInternal || this.#parent.isDummy;
   }
 
+  get #isRouted(): boolean {
+    return this.#driver.isRouted(this.spec.options);
+  }
+
   /** Other networks of both drivers on the same parent. */
   #users(): NetworkSpec[] {
     return this.#all().filter(
@@ -158,7 +154,6 @@ export class RiderNetwork {
   async #ensureParent(): Promise<void> {
     await using netlink = Netlink.open('route');
     await ensureParent(netlink, this.#driver.name, this.#parent);
-    this.#isParentOurs = (await findLink(netlink, this.#parent.name))?.group === OUR_GROUP;
   }
 
   #settleMac(endpoint: Endpoint): void {

@@ -1,7 +1,8 @@
 import { fail } from '../errors.ts';
 import { newId } from '../lib/ids.ts';
+import { Locks } from '../lib/locks.ts';
 import type { Log } from '../lib/log.ts';
-import { hardwareAddress } from './addresses.ts';
+import { formatMac, hardwareAddress } from './addresses.ts';
 import type { Ipam, Lease } from './ipam.ts';
 import { ipvlan } from './ipvlan.ts';
 import { macBytes } from './links.ts';
@@ -21,6 +22,7 @@ export interface Seat {
 export class Riders {
   readonly #ipam: Ipam;
   readonly #log: Log;
+  readonly #locks = new Locks();
   readonly #networks = new Map<string, RiderNetwork>();
   readonly #endpoints = new Map<string, { endpoint: Endpoint; pid: number }[]>();
 
@@ -29,21 +31,21 @@ export class Riders {
     this.#log = o.log;
   }
 
+  /** Makes a network, or finds it made. */
   async add(spec: NetworkSpec): Promise<void> {
+    // of two at once on one parent, the second must see the first
+    await using _lock = await this.#locks.hold('networks');
     if (this.#networks.has(spec.id)) return;
     const driver = spec.driver === 'macvlan' ? macvlan : ipvlan;
     const all = () => [...this.#networks.values()].map((network) => network.spec);
     this.#networks.set(spec.id, await RiderNetwork.open(spec, { driver, all, log: this.#log }));
   }
 
+  /** A network that cannot be removed stays as it is. One that is not there is fine. */
   async remove(id: string): Promise<void> {
-    const network = this.#networks.get(id);
+    await using _lock = await this.#locks.hold('networks');
+    await this.#networks.get(id)?.remove();
     this.#networks.delete(id);
-    await network?.remove();
-  }
-
-  has(id: string): boolean {
-    return this.#networks.has(id);
   }
 
   async connect(request: EndpointRequest, seat: Seat): Promise<Endpoint> {
@@ -51,13 +53,7 @@ export class Riders {
     const network = this.#networkOf(networkId);
     const present = this.#endpoints.get(containerId) ?? [];
     if (present.some(({ endpoint }) => endpoint.networkId === networkId))
-      throw fail.network(
-        `endpoint with name ${containerName} already exists in network ${network.spec.name}`,
-        {
-          status: 403,
-        },
-      );
-    if (request.macAddress !== undefined) macBytes(request.macAddress);
+      throw fail.endpointTaken(containerName, network.spec.name);
     const endpoint = this.#newEndpoint(network, request, seat.interfaceName);
     const mine = { endpoint, pid };
     this.#endpoints.set(containerId, [...present, mine]);
@@ -111,6 +107,7 @@ export class Riders {
 
   #newEndpoint(network: RiderNetwork, request: EndpointRequest, interfaceName: string): Endpoint {
     const { id, isIpv6 } = network.spec;
+    const wantedMac = request.macAddress && formatMac(macBytes(request.macAddress));
     const ipv4 = this.#ipam.take(id, 4, request.ipAddress);
     let ipv6: Lease | undefined;
     try {
@@ -124,11 +121,11 @@ export class Riders {
       ...{ hostInterface: '', ports: [] },
       ipAddress: ipv4.address,
       prefixLength: ipv4.prefixLength,
-      gateway: network.routerOf(4) ?? ipv4.gateway,
+      gateway: network.hasRouter ? ipv4.gateway : '',
       ipv6Address: ipv6?.address ?? '',
       ipv6PrefixLength: ipv6?.prefixLength ?? 0,
-      ipv6Gateway: ipv6 === undefined ? '' : (network.routerOf(6) ?? ipv6.gateway),
-      macAddress: request.macAddress?.toLowerCase() ?? hardwareAddress(ipv4.address),
+      ipv6Gateway: network.hasRouter && ipv6 !== undefined ? ipv6.gateway : '',
+      macAddress: wantedMac || hardwareAddress(ipv4.address),
     };
   }
 

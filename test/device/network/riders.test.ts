@@ -4,7 +4,7 @@ import { run } from '../../../src/host/exec.ts';
 import { Netlink } from '../../../src/host/netlink.ts';
 import { hardwareAddress } from '../../../src/network/addresses.ts';
 import { ipvlan } from '../../../src/network/ipvlan.ts';
-import { findLink } from '../../../src/network/links.ts';
+import { findLink, OUR_GROUP } from '../../../src/network/links.ts';
 import { macvlan } from '../../../src/network/macvlan.ts';
 import type { Endpoint, NetworkSpec } from '../../../src/network/model.ts';
 import { RiderNetwork } from '../../../src/network/rider-networks.ts';
@@ -60,9 +60,12 @@ const plug = (
 /** What somebody answers who serves there. */
 const ask = (from: Peer, host: string) => from.ask({ protocol: 'tcp', host, port: 80 });
 
-async function linkNames(): Promise<string[]> {
-  return (JSON.parse(await must('ip', '-json', 'link')) as { ifname: string }[]).map(({ ifname }) => ifname);
+async function linkNames(...which: string[]): Promise<string[]> {
+  const listed = JSON.parse((await must('ip', '-json', 'link', 'show', ...which)) || '[]');
+  return (listed as { ifname?: string }[]).flatMap(({ ifname }) => ifname ?? []); // {} for what is left out
 }
+/** Interfaces that were made here. */
+const ourLinks = () => linkNames('group', String(OUR_GROUP));
 
 /** Whether this kernel knows such interfaces. */
 async function knows(...words: string[]): Promise<boolean> {
@@ -93,8 +96,8 @@ inOwnNetwork(import.meta.url, () => {
     ];
     await using made = await openNetwork({ ipam, isIpv6: true });
     const { network } = made;
-    assert.equal(network.routerOf(4), undefined);
-    assert.deepEqual(network.hostInterfaces, [], 'the parent is not ours');
+    assert.ok(network.hasRouter);
+    assert.deepEqual(await ourLinks(), [], 'the parent is not ours');
     const ipv6 = { ipv6PrefixLength: 64, ipv6Gateway: 'fd00:2::2' };
     const first = endpointOf('192.0.2.50', { ipv6Address: 'fd00:2::50', ...ipv6 });
     await plug(network, one, first, [4, 6], ['169.254.9.9']);
@@ -137,7 +140,7 @@ inOwnNetwork(import.meta.url, () => {
       isInternal: true,
     });
     const { network } = made;
-    assert.equal(network.routerOf(4), '');
+    assert.ok(!network.hasRouter);
     await plug(network, one, endpointOf('192.0.2.50', { gateway: '' }), []);
     await plug(network, two, endpointOf('192.0.2.51', { gateway: '' }), []);
     assert.equal(await ask(one, '192.0.2.51'), 'silence');
@@ -222,8 +225,8 @@ inOwnNetwork(import.meta.url, () => {
       await assert.rejects(openNetwork({ options }), { status: 500, message });
     } else {
       {
-        await using made = await openNetwork({ options });
-        assert.deepEqual(made.network.hostInterfaces, ['trunk.50']);
+        await using _made = await openNetwork({ options });
+        assert.deepEqual(await ourLinks(), ['trunk.50']);
         assert.match(await must('ip', '-d', 'link', 'show', 'trunk.50'), /UP.*vlan protocol 802.1Q id 50/s);
         // another driver's network on it keeps it
         const { network } = await openNetwork({ driver: 'ipvlan', options });
@@ -251,8 +254,8 @@ inOwnNetwork(import.meta.url, () => {
       }
       {
         await using made = await openNetwork({ driver, options: {} });
-        assert.deepEqual(made.network.hostInterfaces, [name]);
-        assert.equal(made.network.routerOf(4), '');
+        assert.deepEqual(await ourLinks(), [name]);
+        assert.ok(!made.network.hasRouter);
         await made.network.mend([]);
       }
       assert.ok(!(await linkNames()).includes(name));
